@@ -44,7 +44,9 @@ def run_tool(work: Callable[..., Any] | str, *args, **kwargs) -> int:
     for stream in (sys.stdout, sys.stderr):  # names may be of any bytes
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors='backslashreplace')
-    _stay_with_parent()
+    # a study names itself: none of its trainings is to write after it was killed
+    if parent := os.environ.pop(PARENT, None):
+        die_with_parent(int(parent))
     code = _exit_code(work, *args, **kwargs)
     distributed = sys.modules.get('hkd_mm.engine.distributed')
     if distributed is not None:
@@ -100,13 +102,6 @@ def _imported(name: str) -> Callable[..., Any]:
         gc.freeze()
         if enabled:
             gc.enable()
-
-
-def _stay_with_parent() -> None:
-    """End with the process that started this tool, if it asked."""
-    parent = os.environ.pop(PARENT, None)
-    if parent is not None:
-        die_with_parent(int(parent))
 
 
 def user_line(error: BaseException) -> str | None:

@@ -102,9 +102,8 @@ def stand_in_for_quantization_backends() -> None:
 def remember_pretty_texts() -> None:
     """Let a config that did not change be formatted by yapf only once.
 
-    Symptom: every checkpoint takes half a second or more on the CPU, however
-    small it is, for ``Runner.save_checkpoint`` formats the whole config anew
-    for its ``meta``; the start of a run does so four times.
+    Symptom: every checkpoint takes half a second or more, for
+    ``Runner.save_checkpoint`` formats the whole config anew for its ``meta``.
     Versions: mmengine 0.10.7, onedl-mmengine 0.10.12.
     Delete when: ``Config.pretty_text`` or its callers keep the text.
     """
@@ -138,7 +137,10 @@ def silence_upstream() -> None:
 
     for text in _WARNED:
         warnings.filterwarnings('ignore', text, UserWarning, r'mmcv\.')
-    logging.getLogger('torch.utils.cpp_extension').addFilter(_is_not_of_cuda)
+    # of torch.compile on a machine with a CUDA toolkit and without a GPU
+    logging.getLogger('torch.utils.cpp_extension').addFilter(
+        lambda record: not record.getMessage().startswith('No CUDA runtime is found')
+    )
     logged = re.compile('|'.join(_MMENGINE))
     # MMLogger is no child of the root logger, and has an instance a run
     mmengine.logging.MMLogger.filter = lambda self, record: (
@@ -151,11 +153,6 @@ def silence_upstream() -> None:
 
     # what print_log calls where it is given no logger
     mmengine.logging.logger.print = without_noise
-
-
-def _is_not_of_cuda(record: logging.LogRecord) -> bool:
-    """Of torch.compile on a machine with a CUDA toolkit and without a GPU."""
-    return not record.getMessage().startswith('No CUDA runtime is found')
 
 
 Execute = Callable[[types.ModuleType, Callable[[], None]], None]
@@ -210,8 +207,7 @@ def postpone_scipy_and_sklearn() -> None:
     """Let ``import mmrazor.models`` load neither scipy.stats nor sklearn.
 
     Symptom: the first iteration comes 1.3 s of CPU time later. MMRazor loads
-    both for its OFD distiller and two predictors of its architecture search;
-    these get them when they use them.
+    both for its OFD distiller and two predictors of its architecture search.
     Versions: mmrazor 1.0.0.
     Delete when: mmrazor imports them where it uses them.
     """

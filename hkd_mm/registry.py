@@ -43,7 +43,7 @@ def import_siblings(package: str) -> None:
     """Import every module of a package and export what they register.
 
     So adding a file is all it takes: its registered classes and their public
-    base classes become names of the package and of its ``__all__``.
+    base classes become names of the package and join its ``__all__``.
 
     Args:
         package: dotted name of the package, ``__name__`` of its ``__init__``.
@@ -59,4 +59,5 @@ def import_siblings(package: str) -> None:
         if kind.__module__.startswith(f'{package}.')
         and not kind.__name__.startswith('_')
     }
-    namespace.update(exported, __all__=sorted(exported))
+    known = namespace.get('__all__', ())
+    namespace.update(exported, __all__=sorted({*exported, *known}))

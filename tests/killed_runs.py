@@ -1,26 +1,27 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Trainings that are killed at random moments, beside one that is not.
+"""Trainings that are killed at random moments, beside one that is not."""
 
-A process of its own: it imports everything once and forks each training, so
-that a kill costs no start-up. ``python killed_runs.py '{"config": ...}'``
-prints one JSON line a killed training.
-"""
-
-import json
 import os
 import random
 import signal
-import sys
 import time
-import traceback
+from functools import partial
+from multiprocessing import Process
 from pathlib import Path
 
 import torch
+from processes import fork
+
+from hkd_mm.models.teacher_cache import cache_file
+from hkd_mm.training.trainer import train
 
 EPOCHS = 5
+ENTRIES = 36  # of the tiny data in two views; a larger run dies early in its first
 
 
-def main(config: str, options: dict, folder: str, kills: int, shared: bool) -> None:
+def killed_runs(
+    config: Path, options: dict, folder: Path, kills: int, shared: bool
+) -> list[dict]:
     """Compare ``kills`` killed and resumed trainings with a whole one.
 
     Args:
@@ -30,24 +31,26 @@ def main(config: str, options: dict, folder: str, kills: int, shared: bool) -> N
         kills: number of trainings.
         shared: they have one cache, which a training with another seed had
             begun to fill when it was killed; otherwise each has its own.
-    """
-    torch.set_num_threads(1)
-    import hkd_mm.models.teacher_cache  # noqa: F401
-    import hkd_mm.training.trainer  # noqa: F401, before the first fork
 
-    def start(name: str, cache: str, after=None, **more) -> int:
+    Returns:
+        For each the exit codes, and the names of weights that differ.
+    """
+
+    def start(name: str, cache: str, after=None, **more) -> Process:
         known = {
             'max_epochs': EPOCHS,
-            'model.teacher_cache.dir': str(Path(folder, 'caches', cache)),
+            'model.teacher_cache.dir': str(folder / 'caches' / cache),
         }
-        work_dir = Path(folder, name)
-        return _fork(config, work_dir, {**options, **known, **more}, after)
+        work_dir = folder / name
+        work_dir.mkdir(parents=True, exist_ok=True)
+        task = partial(_train, config, work_dir, {**options, **known, **more}, after)
+        return fork(task, work_dir / 'out.txt')
 
     begin = time.perf_counter()
     assert _wait(start('whole', 'whole')) == 0, _log(folder, 'whole')
     duration = time.perf_counter() - begin
-    whole = _weights(Path(folder, 'whole'))
-    draw = random.Random(0)
+    whole = _weights(folder / 'whole')
+    draw, found = random.Random(0), []
     if shared:
         other = start('other', 'shared', 11, **{'randomness.seed': 1})
         assert _wait(other) == -signal.SIGKILL
@@ -57,58 +60,36 @@ def main(config: str, options: dict, folder: str, kills: int, shared: bool) -> N
         ends = []
         while not ends or (ends[-1] != 0 and len(ends) < 9):
             # every other one dies between the values and their marks
-            after = draw.randrange(80) if number % 2 else None
+            after = draw.randrange(ENTRIES) if number % 2 else None
             child = start(name, cache, after)
             if len(ends) < 1 + number % 3:  # times that it is killed
                 if after is None:
                     time.sleep(draw.uniform(0.05, 0.9) * duration)
-                    os.kill(child, signal.SIGKILL)
+                    child.kill()
             elif after is not None:  # the last one may end
-                os.kill(child, signal.SIGKILL)
+                child.kill()
                 _wait(child)
                 child = start(name, cache)
             ends.append(_wait(child))
         assert ends[-1] == 0, (ends, _log(folder, name))
-        found = _weights(Path(folder, name))
+        weights = _weights(folder / name)
         differ = [
             key
             for key in whole
-            if not torch.equal(whole[key], found.get(key, torch.zeros(0)))
+            if not torch.equal(whole[key], weights.get(key, torch.zeros(0)))
         ]
-        print(json.dumps(dict(ends=ends, differ=differ)), flush=True)
+        found.append(dict(ends=ends, differ=differ))
+    return found
 
 
-def _fork(config: str, work_dir: Path, options: dict, after: int | None) -> int:
-    """Train in a child, which kills itself at a checksum, if told so."""
-    child = os.fork()
-    if child:
-        return child
-    try:
-        work_dir.mkdir(parents=True, exist_ok=True)
-        with open(work_dir / 'out.txt', 'a') as stream:
-            os.dup2(stream.fileno(), 1)
-            os.dup2(stream.fileno(), 2)
-        if after is not None:
-            _die_at_checksum(after)
-        from hkd_mm.training.trainer import train
-
-        train(
-            config,
-            work_dir=str(work_dir),
-            resume='auto',
-            cfg_options=options,
-        )
-    except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)
-    os._exit(0)
+def _train(config: Path, work_dir: Path, options: dict, after: int | None) -> None:
+    if after is not None:
+        _die_at_checksum(after)
+    train(str(config), str(work_dir), resume='auto', cfg_options=options)
 
 
 def _die_at_checksum(number: int) -> None:
     """SIGKILL in place of the checksum of an entry that is being written."""
-    from hkd_mm.models.teacher_cache import cache_file
-
     usual, write = cache_file._checksum, cache_file.CacheFile.write
     left = [number]
 
@@ -128,9 +109,10 @@ def _die_at_checksum(number: int) -> None:
     cache_file.CacheFile.write = dying_write
 
 
-def _wait(child: int) -> int:
+def _wait(child: Process) -> int:
     """Exit code, or minus the signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    child.join()
+    return child.exitcode
 
 
 def _weights(folder: Path) -> dict:
@@ -144,9 +126,5 @@ def _weights(folder: Path) -> dict:
     return found
 
 
-def _log(folder: str, name: str) -> str:
-    return Path(folder, name, 'out.txt').read_text()[-2000:]
-
-
-if __name__ == '__main__':
-    main(**json.loads(sys.argv[1]))
+def _log(folder: Path, name: str) -> str:
+    return (folder / name / 'out.txt').read_text()[-2000:]

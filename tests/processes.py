@@ -1,13 +1,21 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Processes of a launcher, waiting for others, and whether they have ended."""
+"""Processes of a launcher and forks, waiting for others, and whether they ended."""
 
+import multiprocessing
 import os
+import runpy
 import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import IO
+
+import torch
+from tiny import forget_runs
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,6 +55,64 @@ def run(folder: Path, *argv: str, processes: int = 2) -> str:
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout
+
+
+class ForkedTool:
+    """``children.start`` without the seconds that a tool takes to import."""
+
+    def __init__(self, command: list[str], stream: IO, env: dict[str, str]) -> None:
+        self._process = fork(partial(self._run, command[1:], env), stream.name)
+
+    @staticmethod
+    def _run(argv: list[str], env: dict[str, str]) -> None:
+        os.environ.update(env)
+        sys.argv = argv
+        runpy.run_path(argv[0], run_name='__main__')
+
+    def wait(self, seconds: float | None = None) -> int:
+        """As of ``subprocess.Popen``."""
+        self._process.join(seconds)
+        if self._process.is_alive():
+            raise subprocess.TimeoutExpired('tool', seconds)
+        return self._process.exitcode
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+def fork(task: Callable[[], object], out: str | Path) -> multiprocessing.Process:
+    """Run a task in a fork of this process, which costs no import.
+
+    What is patched here is patched there.
+
+    Args:
+        task: the process ends with 0 after it, with 1 after an exception.
+        out: what it prints is added to this file.
+    """
+
+    def run_there() -> None:
+        code = 1
+        try:
+            sys.stdout = sys.stderr = stream = open(out, 'a', buffering=1)
+            for number in (1, 2):
+                os.dup2(stream.fileno(), number)
+            torch.set_num_threads(1)  # a pool of threads is not forked
+            forget_runs()
+            task()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        except BaseException:
+            traceback.print_exc()
+        finally:  # not through what this process would do at its exit
+            os._exit(code)
+
+    process = multiprocessing.get_context('fork').Process(target=run_there)
+    process.start()
+    return process
 
 
 def wait_for(done: Callable[[], bool], seconds: float = 20) -> bool:

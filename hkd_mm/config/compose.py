@@ -1,13 +1,10 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """From a config file and ``--cfg-options`` to the config that runs.
 
-A pair is a file of ``configs/_base_/pairs/``: teacher, student, images,
-schedule. A config that inherits one and adds its losses can inherit another.
-
-``Config.fromfile(path)`` is what runs; options change it in this order:
-``pair`` exchanges the file that the config inherits, ``teacher``,
-``student`` and ``network`` exchange networks, ``packed`` the way images are
-read, the other top-level words set their places
+``Config.fromfile(path)`` is what runs; options change it in this order: ``pair``
+exchanges the file of ``configs/_base_/pairs/`` that the config inherits (teacher,
+student, images, schedule), ``teacher``, ``student`` and ``network`` exchange networks,
+``packed`` the way images are read, the other top-level words set their places
 (:mod:`hkd_mm.config.overrides`), and dotted keys come last.
 """
 

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from hkd_mm.config import tree
 from hkd_mm.config.cfg_options import option_text
-from hkd_mm.config.overrides import num_classes, override
+from hkd_mm.config.overrides import num_classes
 from hkd_mm.datasets.class_weights import balanced_weights, class_prior
 from hkd_mm.datasets.packed.top_up import topped_up
 from hkd_mm.datasets.skin_disease import EmptyPartError, SkinDisease
@@ -186,9 +186,3 @@ def fit_heads(cfg: Config, classes: Sequence[str]) -> None:
     """Give every head of a config that names no classes those of its data."""
     for group, key, value in num_classes(cfg, len(classes)):
         group[key] = value
-
-
-def weighs_classes(cfg: Config) -> bool:
-    """Whether a loss has class weights."""
-    targets = override('class_weight').targets(cfg, None)
-    return any(target.group.get('class_weight') for target in targets)

@@ -77,9 +77,7 @@ def _timm_config(name: str) -> dict:
 def set_network(
     network: dict, num_classes: int | None = None, pretrained: bool | None = None
 ) -> None:
-    """Set the classes and the switch for ImageNet weights, where there are any, in
-    place.
-    """
+    """Set the classes and the switch for ImageNet weights, if any, in place."""
     for part in dicts(network):
         if num_classes is not None and 'num_classes' in part:
             part['num_classes'] = num_classes
@@ -166,26 +164,22 @@ def check_same_network(
     teacher: dict, trained: dict, path: str, part: str = 'teacher'
 ) -> None:
     """Refuse to train one network for hours and then load it into another."""
-    if _essence(teacher) == _essence(trained) or (_shapes(teacher) == _shapes(trained)):
+    if essence(teacher) == essence(trained) or (_shapes(teacher) == _shapes(trained)):
         return
     role = dict(architecture='student').get(part, part)
     way = f'set {role}_config to a file that trains it, or model.{role}_ckpt to its '
     way += 'checkpoint'
     for name in network_names():
-        if _essence(network_config(name)) == _essence(teacher):
+        if essence(network_config(name)) == essence(teacher):
             way = f'write {role}={name} in place of model.{part}.*'
     raise UserError(f'{path} trains another network than model.{part}; {way}')
 
 
-def same_kind(one: dict, other: dict) -> bool:
-    """Whether two classifier configs differ in no more than their classes."""
-    return _essence(one) == _essence(other)
-
-
-def _essence(network: dict) -> dict:
+def essence(network: dict) -> dict:
+    """What of a classifier config decides about its weights, but its classes."""
     loose = ('pretrained', 'loss', 'data_preprocessor', 'num_classes', 'ckpt')
     return {
-        key: _essence(value)
+        key: essence(value)
         if isinstance(value, dict)
         else type_name(value)
         if key == 'type'

@@ -1,11 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Top-level words of the command line and what each of them sets.
 
-A config file says what runs: whatever a word such as ``batch_size`` stands
-for is written at its nested places there. ``--cfg-options batch_size=32``
-sets all of these places; :data:`OVERRIDES` is the whole table. Words that
-exchange whole parts of a config (``pair``, ``teacher``, ``student``,
-``network``, ``packed``) are carried out by :mod:`.compose` before it.
+A config file says what runs: whatever a word such as ``batch_size`` stands for is
+written at its nested places there, and ``--cfg-options batch_size=32`` sets all of
+these. Words that exchange whole parts of a config are :mod:`.compose`'s.
 """
 
 import ast
@@ -169,19 +167,13 @@ def _warms_up(step: dict) -> bool:
     return type_name(step) == 'LinearLR' and step.get('start_factor', 1 / 3) < 1
 
 
-def patience(cfg: Config, value: int) -> Targets:
-    """Set the epochs that early stopping waits."""
-    for node in hooks(cfg):
-        if type_name(node).endswith('EarlyStoppingHook'):
-            yield Target(node, 'patience', value)
+def _of_hook(kind: str, *keys: str) -> Callable[[Config, Any], Targets]:
+    def targets(cfg: Config, value: Any) -> Targets:
+        for node in hooks(cfg):
+            if type_name(node).endswith(kind):
+                yield from (Target(node, key, value) for key in keys)
 
-
-def compiled(cfg: Config, value: bool) -> Targets:
-    """Compile student and teacher."""
-    for node in hooks(cfg):
-        if type_name(node) == 'CompileHook':
-            yield Target(node, 'student', value)
-            yield Target(node, 'teacher', value)
+    return targets
 
 
 def pretrained(cfg: Config, value: bool) -> Targets:
@@ -342,7 +334,9 @@ OVERRIDES: dict[str, Override] = dict(
     augment=Override(augment, 'a hkd_mm.PackedPreprocessor'),
     # training
     max_epochs=Override(max_epochs, 'train_cfg'),
-    patience=Override(patience, 'an EarlyStoppingHook'),
+    patience=Override(
+        _of_hook('EarlyStoppingHook', 'patience'), 'an EarlyStoppingHook'
+    ),
     pretrained=Override(pretrained, 'a network with published ImageNet weights'),
     class_weight=Override(class_weight, 'a loss with class_weight: CrossEntropyLoss'),
     mask_threshold=Override(
@@ -352,7 +346,9 @@ OVERRIDES: dict[str, Override] = dict(
     teacher_cache=Override(teacher_cache, 'one frozen teacher (FrozenTeacherDistill)'),
     # machine
     channels_last=Override(_itself('channels_last'), ''),
-    compiled=Override(compiled, 'a hkd_mm.CompileHook'),
+    compiled=Override(
+        _of_hook('CompileHook', 'student', 'teacher'), 'a hkd_mm.CompileHook'
+    ),
     device=Override(_itself('device'), ''),
 )
 PACKED = {

@@ -1,12 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The word ``packed``: from packed images to the stock pipeline and back.
 
-Configs of this package say in their own text that images are packed:
-``hkd_mm.PackedDataset`` in every loader, augmentation in a
-``hkd_mm.PackedPreprocessor``. ``packed=False`` turns that into mmpretrain's
-pipeline with the steps that do the same, the parity reference.
-``packed=True`` turns a config that is written for mmpretrain's pipeline into
-a packed one.
+Configs of this package say in their own text that images are packed. ``packed=False``
+turns that into mmpretrain's pipeline with the steps that do the same, the parity
+reference; ``packed=True`` turns a config of mmpretrain's pipeline into a packed one.
 """
 
 from collections.abc import Callable

@@ -35,8 +35,13 @@ def pixel_threshold(evaluators: Any) -> float | None:
     return None
 
 
-def check_thresholds(cfg: Config) -> None:
-    """Validation, which a threshold is chosen on, and test have the same."""
+def check_values(cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS) -> None:
+    """Look at the values that torch and mmengine refuse without a name."""
+    trains = 'train_dataloader' in loaders
+    needed = ('train_dataloader', 'train_cfg', 'optim_wrapper') if trains else loaders
+    for name in ('model', *needed):
+        if not cfg.get(name):
+            raise UserError(f'config {cfg.filename} has no {name}; write one into it')
     chosen, tested = (pixel_threshold(cfg.get(name)) for name in _EVALUATORS)
     if None not in (chosen, tested) and chosen != tested:
         raise UserError(
@@ -45,16 +50,6 @@ def check_thresholds(cfg: Config) -> None:
             'validation and holds for the test: set mask_threshold, which '
             'both take'
         )
-
-
-def check_values(cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS) -> None:
-    """Look at the values that torch and mmengine refuse without a name."""
-    trains = 'train_dataloader' in loaders
-    needed = ('train_dataloader', 'train_cfg', 'optim_wrapper') if trains else loaders
-    for name in ('model', *needed):
-        if not cfg.get(name):
-            raise UserError(f'config {cfg.filename} has no {name}; write one into it')
-    check_thresholds(cfg)
     for name in loaders:
         loader = cfg.get(name) or {}
         for key in ('persistent_workers', 'prefetch_factor'):

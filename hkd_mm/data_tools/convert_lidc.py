@@ -153,7 +153,12 @@ def _write_scan(
         there = {i: a for i, a in enumerate(nodules) if number in a.masks}
         stem = f'{name}_slice{number:04d}'
         one = scan.slices[number]
-        pixels = _stored(lidc.read_hounsfield(one.path), window)
+        pixels = lidc.read_hounsfield(one.path)
+        if window is None:
+            pixels += OFFSET
+        else:
+            pixels = (pixels - window[0] + window[1] / 2) * (65535 / window[1])
+        pixels = np.clip(np.rint(pixels), 0, 65535).astype(np.uint16)
         _save(pixels, out / 'Image' / one.patient / f'{stem}.png')
         if there:
             mask = np.any([a.masks[number] for a in there.values()], 0)
@@ -178,15 +183,6 @@ def _marked(scan: lidc.Scan, readings: lidc.Readings) -> tuple[set[int], int]:
             'file away'
         )
     return set(numbers) - {None}, lost
-
-
-def _stored(hounsfield: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
-    """Hounsfield units as uint16, see :func:`convert_lidc`."""
-    values = hounsfield + OFFSET
-    if window is not None:
-        centre, width = window
-        values = (hounsfield - centre + width / 2) * (65535 / width)
-    return np.clip(np.rint(values), 0, 65535).astype(np.uint16)
 
 
 def _row(

@@ -174,7 +174,12 @@ def draw_image(
 
     x, y = _camera(size, image_rng)
     cover, depth = _cover(spots, x, y)
-    amount = cover * strength * (1 + texture * _pattern(x, y, lesion_rng))
+    pattern = np.zeros_like(x)  # waves in random directions, fixed to the lesion
+    for _ in range(6):
+        angle, wave = lesion_rng.uniform(0, np.pi), lesion_rng.uniform(3, 15)
+        along = np.cos(angle) * x + np.sin(angle) * y
+        pattern += np.sin(wave * along + lesion_rng.uniform(0, 2 * np.pi))
+    amount = cover * strength * (1 + texture * (pattern / 2))
     amount *= 1 - ring * np.clip(1 - 1.6 * depth, 0, 1)
     amount = np.clip(amount, 0, 1)[..., None]
     cells = image_rng.normal(0, 0.04, (12, 12)).astype(np.float32)
@@ -237,13 +242,3 @@ def _cover(
         cover = np.maximum(cover, 1 / (1 + np.exp(sharp)))
         depth = np.minimum(depth, relative)
     return cover, depth
-
-
-def _pattern(x: np.ndarray, y: np.ndarray, rng: Generator) -> np.ndarray:
-    """Waves in random directions, fixed to the lesion."""
-    pattern = np.zeros_like(x)
-    for _ in range(6):
-        angle, wave = rng.uniform(0, np.pi), rng.uniform(3, 15)
-        along = np.cos(angle) * x + np.sin(angle) * y
-        pattern += np.sin(wave * along + rng.uniform(0, 2 * np.pi))
-    return pattern / 2

@@ -1,9 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Draw CT-like slices with nodules of graded difficulty.
 
-They teach nothing about lungs. A patient has lungs and a nodule whose centre, size and
-contrast are drawn from the ranges of the grade; the slices go through it at different
-heights, each with vessels and noise of its own, and some hold none of it.
+They teach nothing about lungs. A patient has lungs and one nodule; the slices go
+through it at different heights, with vessels and noise, and some hold none of it.
 """
 
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 from numpy.random import Generator, default_rng
 from pydantic import Field
+from scipy.ndimage import gaussian_filter
 from typing_extensions import TypedDict
 
 from hkd_mm.data_tools.demo_images import building
@@ -153,7 +153,8 @@ def draw_slice(
     centre = _inside(patient, centres, 0.65)
     radius = patient.uniform(*grade.radius) * scale
     image = AIR + (TISSUE - AIR) * body + (LUNG - TISSUE) * lungs
-    image += _texture(slice_, side) * 30
+    noise = gaussian_filter(slice_.normal(size=(side, side)), 2 * scale)
+    image += noise / noise.std() * 30
     for _ in range(slice_.poisson(grade.vessels)):
         image = np.maximum(image, _vessel(slice_, grid, centres, scale))
     mask = np.zeros((side, side), bool)
@@ -220,11 +221,3 @@ def _vessel(
     beyond = np.maximum(np.abs(along) - length / 2, 0)
     share = _soft(np.hypot(beyond, across) - width, scale)
     return LUNG + rng.uniform(400, 900) * share
-
-
-def _texture(rng: Generator, side: int) -> np.ndarray:
-    """Smooth noise of unit size."""
-    from scipy.ndimage import gaussian_filter
-
-    noise = gaussian_filter(rng.normal(size=(side, side)), 2 * side / 64)
-    return noise / noise.std()

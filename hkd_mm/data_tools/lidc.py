@@ -8,12 +8,14 @@ import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from statistics import median
 
 import cv2
 import numpy as np
 
+from hkd_mm.datasets.records import connected_groups
 from hkd_mm.errors import UserError, first_line
 from hkd_mm.io.progress import parallel_map
 from hkd_mm.lazy import require
@@ -118,23 +120,18 @@ def read_outlines(path: str | Path) -> Readings | None:
         if root.tag.rpartition('}')[2] != 'LidcReadMessage':
             return None
         sessions = _children(root, 'readingSession')
-        nodules = [
-            _nodule(node, number)
-            for number, session in enumerate(sessions)
-            for node in _children(session, 'unblindedReadNodule')
-        ]
+        nodules = []
+        for number, session in enumerate(sessions):
+            for node in _children(session, 'unblindedReadNodule'):
+                word = _text(node, 'characteristics/{*}malignancy')
+                outlines = [_outline(roi) for roi in _children(node, 'roi')]
+                nodules.append(Nodule(number, int(word) if word else None, outlines))
         if len(nodules) > _MOST_NODULES:
             raise ValueError(f'more than {_MOST_NODULES} nodules')
     except (OSError, ValueError, LookupError, ElementTree.ParseError) as error:
         raise UserError(f'{path} cannot be read: {error}') from None
     uid = _text(root, 'ResponseHeader/{*}SeriesInstanceUid')
     return Readings(str(path), uid, len(sessions), nodules)
-
-
-def _nodule(node: ElementTree.Element, reader: int) -> Nodule:
-    word = _text(node, 'characteristics/{*}malignancy')
-    outlines = [_outline(roi) for roi in _children(node, 'roi')]
-    return Nodule(reader, int(word) if word else None, outlines)
 
 
 def _outline(roi: ElementTree.Element) -> Outline:
@@ -196,6 +193,10 @@ def read_header(path: str) -> Slice | None:
         if data.get('Modality') != 'CT':
             return None
         origin = [float(x) for x in data.ImagePositionPatient]
+        position, orientation = origin[2], data.get('ImageOrientationPatient')
+        if orientation:  # along the normal of the slice
+            row, column = np.array(orientation, float).reshape(2, 3)
+            position = float(np.dot(np.cross(row, column), origin))
         sides = data.get('PixelSpacing')
         patient = re.sub(r'[^\w.-]+', '_', str(data.PatientID)).lstrip('.')[:64]
         found = Slice(
@@ -203,7 +204,7 @@ def read_header(path: str) -> Slice | None:
             series_uid=str(data.SeriesInstanceUID),
             uid=str(data.SOPInstanceUID),
             patient=patient or 'unknown',
-            position=_along(origin, data.get('ImageOrientationPatient')),
+            position=position,
             z=origin[2],
             number=int(data.get('InstanceNumber') or 0),
             shape=(int(data.Rows), int(data.Columns)),
@@ -242,13 +243,6 @@ def read_hounsfield(path: str) -> np.ndarray:
     return values
 
 
-def _along(position: list[float], orientation: Sequence[float] | None) -> float:
-    if not orientation:
-        return position[2]
-    row, column = np.array(orientation, float).reshape(2, 3)
-    return float(np.dot(np.cross(row, column), position))
-
-
 def agreed_nodules(
     readings: Readings,
     slice_of: Callable[[Outline], int | None],
@@ -271,8 +265,16 @@ def agreed_nodules(
         masks = {n: fill_outlines(lines, shape) for n, lines in by_slice.items()}
         volumes.append({n: mask for n, mask in masks.items() if mask.any()})
     needed = max(1, math.ceil(share * readings.readers - 1e-9))
+    touching = [
+        (i, j)
+        for (i, one), (j, other) in combinations(enumerate(volumes), 2)
+        if any((one[n] & other[n]).any() for n in one.keys() & other)
+    ]
+    groups = defaultdict(list)
+    for i, group in enumerate(connected_groups(len(volumes), touching)):
+        groups[group].append(i)
     found = []
-    for group in _groups(volumes):
+    for group in groups.values():
         masks = _vote([(readings.nodules[i].reader, volumes[i]) for i in group], needed)
         rated = [readings.nodules[i].malignancy for i in group]
         rated = [number for number in rated if number is not None]
@@ -298,23 +300,6 @@ def fill_outlines(outlines: list[Outline], shape: tuple[int, int]) -> np.ndarray
         if not outline.inclusion and len(outline.points):
             cv2.fillPoly(mask, [outline.points], 0)
     return mask.astype(bool)
-
-
-def _groups(volumes: list[Masks]) -> list[list[int]]:
-    groups: list[list[int]] = []
-    for number, one in enumerate(volumes):
-        touching = [
-            group
-            for group in groups
-            if any(
-                (one[n] & volumes[i][n]).any()
-                for i in group
-                for n in one.keys() & volumes[i]
-            )
-        ]
-        groups = [group for group in groups if group not in touching]
-        groups.append(sum(touching, [number]))
-    return sorted(map(sorted, groups))
 
 
 def _vote(volumes: list[tuple[int, Masks]], needed: int) -> Masks:

@@ -33,7 +33,15 @@ def draw_split_file(
         raise UserError(
             f'{name} comes split into train, val and test; there is nothing to draw'
         )
-    grouped = _merge_duplicates(records, workers) if group_duplicates else records
+    grouped = records
+    if group_duplicates:  # equal files share a lesion id
+        paths = [record.path for record in records]
+        equal = defaultdict(list)
+        hashes = parallel_map(sha256, paths, 'comparing files', workers)
+        for record, content in zip(records, hashes):
+            equal[content].append(record.sample_id)
+        names = joined_names(records, equal.values())
+        grouped = [replace(r, lesion_id=name) for r, name in zip(records, names)]
     parts = draw_split(grouped, ratios, seed)
     document = as_document(records, parts, ratios, seed, name)
     if group_duplicates:
@@ -50,14 +58,3 @@ def draw_split_file(
         return found, path, False
     write_split(document, path)
     return document, path, True
-
-
-def _merge_duplicates(records, workers: int) -> list:
-    """Copies of the records in which equal files share a lesion id."""
-    paths = [record.path for record in records]
-    hashes = parallel_map(sha256, paths, 'comparing files', workers)
-    equal = defaultdict(list)
-    for record, content in zip(records, hashes):
-        equal[content].append(record.sample_id)
-    names = joined_names(records, equal.values())
-    return [replace(record, lesion_id=name) for record, name in zip(records, names)]

@@ -18,7 +18,6 @@ from hkd_mm.datasets.records import (
     describe_left_out,
     file_stamp,
     image_paths,
-    left_out,
     subfolders,
 )
 from hkd_mm.errors import UserError
@@ -81,8 +80,6 @@ def way_out(root: Path) -> str:
 
 def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
     """Find images under ``root/<class>`` or ``root/<split>/<class>``.
-
-    Ids are paths below the root without suffix. There are no lesion ids.
 
     Raises:
         UserError: a class folder is missing, unknown, empty or a link to
@@ -219,7 +216,7 @@ def _read_classes(
     for name, path in zip(found, folders):
         images = image_paths(path)
         if not images and name in needed:
-            others = describe_left_out(left_out(path))
+            others = describe_left_out(path)
             raise UserError(
                 f'class folder {path} has no image; add some, or remove the folder'
                 + (others and f'; {others}')

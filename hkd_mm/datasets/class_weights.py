@@ -23,12 +23,8 @@ def balanced_weights(
       sum_c n_c w_c = n; milder, a common choice when the rarest class is
       some fifty times smaller than the largest.
 
-    The mean over the samples is one in both, so the size of the loss, and
-    with it the learning rate, does not depend on the word.
-
     Args:
         counts: samples per class, (C,).
-        word: one of the two above.
         classes: names, for the message.
 
     Returns:

@@ -25,7 +25,6 @@ class HAM10000(SkinDisease):
     folder of the data root except ``originals``.
 
     Tschandl, Rosendahl, Kittler, Sci Data 5:180161 (2018), CC BY-NC 4.0.
-    Arguments and errors are those of :class:`SkinDisease`.
     """
 
     METAINFO = {'classes': class_folders.HAM10000.classes}
@@ -69,7 +68,6 @@ class ISIC2019(HAM10000):
     and ``split='all'``; its rows marked UNK are left out.
 
     HAM10000 is part of it: never test on HAM10000 a network trained here. CC BY-NC 4.0.
-    Arguments and errors are those of :class:`hkd_mm.datasets.skin_disease.SkinDisease`.
     """
 
     METAINFO = {'classes': class_folders.ISIC2019.classes}

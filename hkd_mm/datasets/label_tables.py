@@ -1,9 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Read records from a table of labels, by the names of its columns.
-
-Two forms exist: one column with the name of the class, and one column a class with
-``1.0`` in the right one. The order of columns differs between files.
-"""
+"""Read records from a table of labels: a column of them, or one-hot columns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,9 +38,7 @@ class Columns:
 
 
 def named_columns(**words: Any) -> Columns:
-    """Check the arguments of a data set that name columns, those of :class:`Columns`.
-
-    ``group_cols`` may be a text with commas between the names.
+    """Check the arguments of a data set that name columns; ``group_cols`` may be text.
 
     Raises:
         UserError: not the name of a column.
@@ -88,9 +82,7 @@ def groups_of_rows(
     """
     known = [name for name in GROUP_COLUMNS if any(name in t[0] for t in tables)]
     if columns.group_cols is not None:
-        known = sorted(
-            set(columns.group_cols), key=lambda name: (name == 'patient_id', name)
-        )
+        known = sorted({*columns.group_cols}, key=lambda n: (n == 'patient_id', n))
     for name in known:
         if not any(name in table[0] for table in tables):
             raise UserError(
@@ -184,18 +176,17 @@ def _check_columns(
     table: Path, columns: tuple[str, ...], classes: tuple[str, ...]
 ) -> None:
     missing = [name for name in classes if name.lower() not in columns]
-    if not missing:
-        return
     found = ', '.join(columns)
     if len(missing) == len(classes):
         raise UserError(
             f'table {table} has neither a column "dx" or "label" nor one a class; '
             f'found: {found}; name the column of labels with label_col=NAME'
         )
-    raise UserError(
-        f'table {table} has no column "{missing[0]}" for that class; found: '
-        f'{found}; name the classes of this table with classes=[...]'
-    )
+    if missing:
+        raise UserError(
+            f'table {table} has no column "{missing[0]}" for that class; found: '
+            f'{found}; name the classes of this table with classes=[...]'
+        )
 
 
 def _one_hot(table: Path, row: dict, image: str, names: dict) -> str | None:

@@ -31,7 +31,6 @@ class LoadSkinImage(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        """Add the image to the sample."""
         results['img'] = read_image(results['img_path'])
         results['img_shape'] = results['img'].shape[:2]
         results['ori_shape'] = results['img'].shape[:2]

@@ -1,9 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Records of images, and the files that they name.
-
-Class folders and annotation tables are read into the same list of
-:class:`Record`, so that splits, data sets and tools share one reader.
-"""
+"""Records of images, of class folders and tables, and the files that they name."""
 
 import filecmp
 import os
@@ -116,30 +112,23 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def image_paths(folder: str | os.PathLike) -> list[str]:
-    """Sorted image files below a folder, as texts: far quicker than paths.
-
-    Links to folders are followed, see :func:`hkd_mm.io.files.walk`.
-    """
+    """Sorted image files below a folder, as texts: far quicker than paths."""
     return sorted(path for path, suffix in _files(folder) if suffix in IMAGE_SUFFIXES)
 
 
-def left_out(folder: str | os.PathLike) -> Counter[str]:
-    """Count the files below a folder that are no photographs, by suffix.
+def describe_left_out(folder: str | os.PathLike) -> str:
+    """``left out 5 files that are no photographs (.gif 3, .dcm 2)``, or nothing.
 
     Tables and texts are not counted, nor are files without a suffix in the
     folder itself.
     """
     top = os.path.join(folder, '').removeprefix('./')
-    return Counter(
+    found = Counter(
         suffix or 'without suffix'
         for path, suffix in _files(folder)
         if suffix not in IMAGE_SUFFIXES | _PAPERS
         and (suffix or os.path.dirname(path) != os.path.dirname(top))
     )
-
-
-def describe_left_out(found: Counter[str]) -> str:
-    """``left out 5 files that are no photographs (.gif 3, .dcm 2)``, or nothing."""
     kinds = ', '.join(f'{name} {count}' for name, count in found.most_common(8))
     more = ', ...' if len(found) > 8 else ''
     number = found.total()
@@ -216,9 +205,8 @@ class ImageFinder:
     """Find the file of an image that a table names.
 
     The name may be a path below the root, the last folders of one, a file name or an
-    id without suffix. The suffix may differ (``a.jpg`` finds ``a.png`` of a resized
-    copy) and ``_downsampled`` may be missing on either side. Of an absolute path of
-    another machine the file name counts. All folders but ``originals`` are searched.
+    id without suffix. The suffix may differ and ``_downsampled`` may be missing on
+    either side. Of an absolute path of another machine the file name counts.
 
     Args:
         folder: the folder to search; None takes ``images`` in the root, if
@@ -316,7 +304,7 @@ def find_images(records: list[Record], root: Path, source: Path) -> list[Record]
                     f'{record.sample_id}; take one of the rows out'
                 )
     if missing:
-        others = describe_left_out(left_out(finder.folder))
+        others = describe_left_out(finder.folder)
         raise UserError(
             f'{source} lists image {missing[0]}, which is not under '
             f'{finder.folder} ({len(missing)} of {len(records)} are missing); '
@@ -355,15 +343,11 @@ def columns_of(kind: str) -> str:
 def group_names(
     columns: Sequence[str], values: Sequence[Sequence[str | None]]
 ) -> list[str | None]:
-    """Name the connected groups of images.
-
-    Two images are in one group where they share a value in any column, or
-    are linked by a chain of such images.
+    """Name the groups of images that share a value, or are linked by a chain of such.
 
     Args:
         columns: names of the columns; one that several tables have comes again.
-        values: of each image, one value a column; blank marks such as
-            ``NA`` and ``-`` say that nothing is known.
+        values: of each image, one value a column, which may be blank.
 
     Returns:
         One name an image: the value itself where there is one column, else

@@ -15,10 +15,9 @@ from hkd_mm.registry import DATA_SAMPLERS
 class BalancedSampler(Sampler):
     """Weighted random sampler: a class first, then one of its images.
 
-    Class c is drawn with a probability ~ n_c ** (1 - power), an image of it
-    uniformly, both with replacement. The indices of an epoch are a function
-    of (seed, epoch) alone, the same on every process; process r of R takes
-    every R-th, starting at r. Use either this or ``class_weight``.
+    Class c is drawn with a probability ~ n_c ** (1 - power), an image of it uniformly,
+    both with replacement. The indices of an epoch are a function of (seed, epoch)
+    alone; process r of R takes every R-th, starting at r.
 
     Args:
         dataset: has ``get_gt_labels()`` and may be wrapped.
@@ -61,10 +60,7 @@ class BalancedSampler(Sampler):
     def drawn(self) -> list[int]:
         """The indices of this epoch over all processes."""
         total = self.num_samples * self.world_size
-        rng = np.random.Generator(
-            np.random.PCG64(np.random.SeedSequence((self.seed, self.epoch)))
-        )
-        draws = rng.random((total, 2))
+        draws = np.random.default_rng((self.seed, self.epoch)).random((total, 2))
         chosen = np.searchsorted(self._edges[:-1], draws[:, 0], side='right')
         found = np.empty(total, np.int64)
         for number, images in enumerate(self._images):
@@ -76,7 +72,6 @@ class BalancedSampler(Sampler):
         return self.num_samples
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose indices come next."""
         self.epoch = epoch
 
 
@@ -86,9 +81,8 @@ class CurriculumSampler(BalancedSampler):
 
     The images of an epoch are drawn as by :class:`BalancedSampler` and then
     sorted, those first that the teacher is most confident of
-    (:class:`hkd_mm.TeacherRankingHook` tells how confident it is).
-    The paper that does this with a skin-disease teacher found it to hurt:
-    the first batches are nearly of one class.
+    (:class:`hkd_mm.TeacherRankingHook`). The paper that does this with a skin-disease
+    teacher found it to hurt: the first batches are nearly of one class.
 
     Args:
         power: of :class:`BalancedSampler`: 1 draws all classes equally, 0 as
@@ -115,7 +109,6 @@ class CurriculumSampler(BalancedSampler):
         self._confidence = np.asarray(confidence)
 
     def drawn(self) -> list[int]:
-        """The indices of this epoch over all processes, the easiest first."""
         assert self._confidence is not None, 'a hook ranks before the epoch'
         if self.all_once:
             total = self.num_samples * self.world_size

@@ -25,7 +25,6 @@ from hkd_mm.datasets.records import (
     describe_left_out,
     file_stamp,
     find_images,
-    left_out,
     log_once,
 )
 from hkd_mm.datasets.split_file import default_split_file, find_split
@@ -49,9 +48,9 @@ class SkinDisease(BaseDataset):
 
     A table has the columns ``image,label`` and may have ``lesion_id``, ``patient_id``
     and ``split`` (train, val or test); other columns become ``metadata``.
-    ``annotations.csv`` in the data root is the default. Where the data does
-    not come split, a stratified split that keeps lesions and patients together is
-    drawn once, written to a file with a hash, and read from it afterwards.
+    ``annotations.csv`` in the data root is the default. Where the data does not come
+    split, a stratified split that keeps lesions and patients together is drawn once,
+    and read from its file afterwards.
 
     One sample: ``img_path``, ``gt_label`` (int), ``sample_id`` (str),
     ``lesion_id`` (str or None), ``metadata`` (dict of str).
@@ -65,9 +64,8 @@ class SkinDisease(BaseDataset):
         group_cols: columns whose equal values keep images in one part, in
             place of ``lesion_id`` and ``patient_id``: a list, or a text with commas.
         split_col: column of the parts, where it has another name.
-        classes: class names in the order of the labels, or a file with one
-            a line; None takes those of the class attribute ``METAINFO``, or
-            the existing folders or labels, sorted.
+        classes: class names in the order of the labels, or a file with one a line; None
+            takes ``METAINFO``, or the existing folders or labels, sorted.
         split_file: split to use; drawn and written there when missing. None
             keeps it under ``work_dirs/splits``.
         split_ratios: see :func:`hkd_mm.datasets.splits.parse_ratios`.
@@ -115,7 +113,6 @@ class SkinDisease(BaseDataset):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the labels."""
         return tuple(self._metainfo['classes'])
 
     @property
@@ -133,7 +130,6 @@ class SkinDisease(BaseDataset):
         return self._record_set().records
 
     def sample_ids(self) -> list[str]:
-        """Ids of the images of this split, in their order."""
         return [info['sample_id'] for info in self._infos()]
 
     def get_gt_labels(self) -> np.ndarray:
@@ -141,8 +137,13 @@ class SkinDisease(BaseDataset):
         return np.array([info['gt_label'] for info in self._infos()], int)
 
     def load_data_list(self) -> list[dict]:
-        """Read the records and keep those of the split."""
-        self._check_classes()
+        twice = [n for n, c in Counter(self.classes).items() if c > 1]
+        if twice:
+            raise UserError(f'classes: "{twice[0]}" is listed twice')
+        if len(self.classes) < 2:
+            raise UserError(
+                f'classes must name at least two classes, got {list(self.classes)}'
+            )
         records = self.records()
         name = printable(os.path.basename(os.path.abspath(self.data_root)))
         self._document = self._record_set().split(
@@ -174,8 +175,8 @@ class SkinDisease(BaseDataset):
         return self._records
 
     def _read_all(self, root: Path) -> list[Record]:
-        if others := left_out(root):
-            log_once(f'{printable(self.data_root)}: {describe_left_out(others)}')
+        if others := describe_left_out(root):
+            log_once(f'{printable(self.data_root)}: {others}')
         return self._read_records(root)
 
     def _read_records(self, root: Path) -> list[Record]:
@@ -233,15 +234,6 @@ class SkinDisease(BaseDataset):
                 f'only ({self.classes[found.pop()]}); at least two are needed'
             )
 
-    def _check_classes(self) -> None:
-        twice = [n for n, c in Counter(self.classes).items() if c > 1]
-        if twice:
-            raise UserError(f'classes: "{twice[0]}" is listed twice')
-        if len(self.classes) < 2:
-            raise UserError(
-                f'classes must name at least two classes, got {list(self.classes)}'
-            )
-
     def _data_info(self, record: Record) -> dict:
         return dict(
             img_path=record.path,
@@ -281,10 +273,9 @@ class FileState:
         self._states = {path: file_stamp(path) for path in paths}
 
     def is_current(self) -> bool:
-        """Whether nothing has changed since, as far as times show.
+        """Whether nothing has changed since; never of a file written just before.
 
-        A file written a moment before may change once more within a tick of
-        the file system's clock: such a state never counts as current.
+        That may change once more within a tick of the file system's clock.
         """
         return all(
             state and state[-1] < self._before and file_stamp(path) == state
@@ -298,9 +289,7 @@ def read_once(
     """Records of a data root, read again only after it has changed.
 
     Images added, removed or renamed change the time of their folder, and a
-    table its own: then, and where that happened less than two seconds before
-    the last reading, everything is read again. The two data roots used last
-    are kept. The key holds everything that decides the records.
+    table its own. The key holds everything that decides the records.
     """
     known = _known.pop(key, None)
     if known is None or not known.state.is_current():

@@ -92,11 +92,8 @@ def _as_text(document: dict) -> str:
 def default_split_file(name: str, records: list[Record], ratios, seed: int) -> str:
     """Path of the split file when the config names none."""
     clean = re.sub(r'[^A-Za-z0-9._-]+', '_', name)[:100] or 'data'
-    return os.path.join(
-        'work_dirs',
-        'splits',
-        f'{clean}-{data_hash(records)[:8]}-{ratio_name(ratios)}-seed{seed}.json',
-    )
+    name = f'{clean}-{data_hash(records)[:8]}-{ratio_name(ratios)}-seed{seed}.json'
+    return os.path.join('work_dirs', 'splits', name)
 
 
 def find_split(

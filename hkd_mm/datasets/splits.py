@@ -2,8 +2,7 @@
 """Draw stratified, grouped splits and folds, equal on every machine.
 
 Only integers, fractions and SHA-256 are used: no generator whose stream may
-change with a library version. A split is written to a JSON file, carries a
-hash of the data and of itself, and is never drawn again for known data.
+change with a library version.
 """
 
 import hashlib
@@ -95,9 +94,7 @@ def draw_split(records: list[Record], ratios=(0.8, 0.1, 0.1), seed: int = 42) ->
     Groups (lesions; an image without lesion id is its own group) are taken from the
     largest to the smallest, in an order drawn by ``seed`` among equals. Each goes where
     its classes are filled least in relation to the wanted share, ties to the larger
-    split. So every class keeps its share in every split up to the size of its last
-    groups, and a class with three lesions or more is in all three splits.
-
+    split. So a class with three lesions or more is in all three splits.
     """
     drawn = draw_parts(records, parse_ratios(ratios), seed)
     parts = dict(zip(SPLITS, drawn))
@@ -127,10 +124,12 @@ def draw_parts(
         (i for i in range(len(shares)) if shares[i]), key=lambda i: (-shares[i], i)
     )
     parts: list[list[str]] = [[] for _ in shares]
-    drawn = f'[{json.dumps(seed)},'
-    order = sorted(
-        (-len(members), _rank(drawn, *key), key) for key, members in groups.items()
-    )
+
+    def rank(kind: str, name: str) -> bytes:  # among groups of one size, by the seed
+        text = f'[{json.dumps(seed)},"{kind}",{_as_json(name)}]'
+        return hashlib.sha256(text.encode()).digest()
+
+    order = sorted((-len(groups[key]), rank(*key), key) for key in groups)
     for _, _, key in order:
         members = groups[key]
         labels = Counter(record.label for record in members)
@@ -143,12 +142,6 @@ def draw_parts(
             filled[label][best] += count
         parts[best] += [record.sample_id for record in members]
     return parts
-
-
-def _rank(drawn: str, kind: str, name: str) -> bytes:
-    """Sort key of a group among those of its size, by the seed."""
-    text = f'{drawn}"{kind}",{_as_json(name)}]'
-    return hashlib.sha256(text.encode()).digest()
 
 
 def as_document(
@@ -244,9 +237,8 @@ def check_lesions(records: list[Record], where: dict, source: str) -> None:
 def draw_folds(records: list[Record], count: int, seed: int = 42) -> list[dict]:
     """Split files for cross-validation: each image is tested once.
 
-    The images are drawn into ``count`` equal parts, three or more, by the rule of
-    :func:`.splits.draw_split`. Fold i tests on part i, validates on the next
-    one and trains on the others.
+    Of ``count`` equal parts, three or more, drawn as by :func:`draw_split`, fold i
+    tests on part i, validates on the next one and trains on the others.
     """
     if count < 3:
         raise UserError(

@@ -11,8 +11,6 @@ process with the whole batch. BatchNorm is the exception: as in all of
 OpenMMLab it takes the statistics of its own process, unless the config says
 ``sync_bn='torch'`` (GPUs only, a limit of torch). Running statistics are not
 exchanged either; the checkpoint holds those of rank 0.
-
-A resumed run then draws what the uninterrupted run would have drawn.
 """
 
 import atexit
@@ -45,10 +43,7 @@ _VARIABLES = dict(
 
 @MODEL_WRAPPERS.register_module()
 class CPUDistributedDataParallel(MMDistributedDataParallel):
-    """``MMDistributedDataParallel`` for a model on the CPU.
-
-    mmengine always passes ``device_ids``, which torch refuses for CPU modules.
-    """
+    """``MMDistributedDataParallel`` without the ``device_ids`` that mmengine passes."""
 
     def __init__(
         self, module: nn.Module, device_ids: list[int] | None = None, **kwargs
@@ -96,9 +91,8 @@ def _leave_process_group() -> None:
 def end_process(code: int) -> None:
     """End a process that has joined others; return where it has not.
 
-    What is registered at exit runs and streams are flushed, but the
-    interpreter is not taken down: threads of gloo that are alive then abort
-    the process after finished work, and the launcher calls the run failed.
+    What is registered at exit runs, but the interpreter is not taken down: threads of
+    gloo that are alive then would abort the process, and the launcher call it failed.
     """
     if not _joined:
         return
@@ -140,16 +134,15 @@ def _seed_everything(seed: int) -> None:
 class EpochSeedHook(Hook):
     """Seed Python, NumPy and torch before each training epoch.
 
-    mmengine seeds once per run and stores no generator state, so that a resumed run
-    draws other augmentations than the uninterrupted one; its worker seeds are the same
-    in every epoch. Here the seed of an epoch is a function of (seed, epoch, rank);
-    workers derive theirs from it through :func:`seed_worker`.
+    mmengine seeds once per run and stores no generator state; its worker seeds are the
+    same in every epoch. Here the seed of an epoch is a function of (seed, epoch, rank),
+    so that a resumed run draws what the uninterrupted one would; workers derive theirs
+    from it through :func:`seed_worker`.
     """
 
     priority = 'VERY_HIGH'
 
     def before_train_epoch(self, runner) -> None:
-        """Seed for ``runner.epoch``."""
         loader = runner.train_dataloader
         if loader.persistent_workers:  # they would draw on from the last epoch
             if runner.iter == 0:

@@ -33,7 +33,11 @@ def collect_environment() -> dict:
         hkd_mm=__version__,
         commit=_commit(),
         python=platform.python_version(),
-        packages=_versions(),
+        packages={
+            name: found[0].version
+            for name in _PACKAGES
+            if (found := list(metadata.distributions(name=name)))
+        },
         platform=platform.platform(),
         cpu=_cpu_name(),
         cpu_cores=os.cpu_count(),
@@ -45,11 +49,6 @@ def collect_environment() -> dict:
         command=sys.argv,
         started=time.strftime('%Y-%m-%dT%H:%M:%S%z'),
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {name: list(metadata.distributions(name=name)) for name in _PACKAGES}
-    return {name: one[0].version for name, one in found.items() if one}
 
 
 def _commit() -> str | None:

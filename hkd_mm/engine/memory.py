@@ -31,16 +31,13 @@ _LARGE = 2**30  # bytes
 def tune_malloc() -> bool:
     """Let glibc keep the memory that torch frees, for the next step.
 
-    By default it hands blocks above 128 KiB back to the system and takes
-    fresh, zeroed pages for the next activation: 34,000 page faults for one
-    training step of MobileNetV2 x0.5 at 64 x 64 and batch 64; without them
-    the step took 0.60 of the CPU time on a busy 2-core machine
-    (``tools/benchmarks/freed_memory.py --repeats 3``, last in commit
-    b00a296). The process keeps its peak size instead.
+    By default it hands blocks above 128 KiB back to the system and takes fresh, zeroed
+    pages for the next activation: 34,000 page faults for one training step of
+    MobileNetV2 x0.5 at 64 x 64 and batch 64; without them the step took 0.60 of the CPU
+    time on a busy 2-core machine. The process keeps its peak size instead.
 
     Returns:
-        Whether the C library knows the setting (glibc does; musl and macOS
-        do not, and nothing is changed there).
+        Whether the C library knows the setting (musl and macOS do not).
     """
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is None:

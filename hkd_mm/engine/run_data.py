@@ -87,8 +87,6 @@ def image_input(
 ) -> dict[str, Any] | None:
     """Describe how a data set prepares images, packed or by a pipeline.
 
-    A packed data set and a pipeline that resizes likewise give the same.
-
     Args:
         dataset: of an evaluation, built; wrappers are looked through.
         preprocessor: that its images go to; its ``input_size``, where set,
@@ -101,7 +99,10 @@ def image_input(
     """
     while dataset is not None:
         if hasattr(dataset, 'interpolation') and hasattr(dataset, 'margin'):
-            found = _of_packed(dataset)
+            found = dict(size=[round(dataset.size * dataset.margin)] * 2)
+            found['interpolation'] = dataset.interpolation
+            other = dataset.margin != 1
+            found['steps'] = [f'margin={dataset.margin:g}'] if other else []
             break
         if hasattr(dataset, 'pipeline') and not hasattr(dataset, 'dataset'):
             found = _of_pipeline(dataset.pipeline)
@@ -132,15 +133,6 @@ def training_input(
     if any('crop' in step.lower() for step in found['steps']):
         return None
     return dict(found, steps=[])
-
-
-def _of_packed(dataset: Any) -> dict[str, Any]:
-    stored = round(dataset.size * dataset.margin)
-    return dict(
-        size=[stored, stored],
-        interpolation=dataset.interpolation,
-        steps=[f'margin={dataset.margin:g}'] if dataset.margin != 1 else [],
-    )
 
 
 def _of_pipeline(pipeline: Any) -> dict[str, Any] | None:

@@ -12,11 +12,7 @@ from rich.table import Table
 
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.picture_text import set_labels
-from hkd_mm.metric_names import (
-    CLASS_SUMMARY,
-    MASK_SUMMARY,
-    title_of,
-)
+from hkd_mm.metric_names import CLASS_SUMMARY, MASK_SUMMARY, title_of
 
 
 def save_curves(
@@ -33,12 +29,8 @@ def save_curves(
     figure = _figure(9, 8)
     for position, (part, label) in enumerate(rows, 1):
         axes = figure.add_subplot(len(rows), 1, position)
-        names = dict.fromkeys(
-            name
-            for record in records
-            for name in record.get(part, ())
-            if '/' not in name
-        )
+        names = dict.fromkeys(n for r in records for n in r.get(part, ()))
+        names = [name for name in names if '/' not in name]
         for name in names:
             points = [
                 (r['epoch'], r[part][name])
@@ -63,11 +55,7 @@ def save_confusion(
     path: str | Path,
     title: str = '',
 ) -> None:
-    """Draw a confusion matrix, shaded by row share; of few classes with counts.
-
-    Args:
-        confusion: (C, C) counts, true class by row.
-    """
+    """Draw (C, C) counts, true class by row, shaded by row share."""
     counts = np.asarray(confusion)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = min(3 + 0.6 * len(classes), 21)
@@ -135,13 +123,13 @@ def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
     for role in ('student', 'teacher'):
         if role in report:
             costs = report[role]
-            side = costs['input_size'][0]
-            table.add_row(
-                role,
-                f'{_count(costs["parameters"])} parameters, '
-                f'{costs["gmacs"]:.2g} GMACs at {side}',
-            )
-    table.add_row('training', f'{report["training_minutes"]:.1f} min' + _speed(report))
+            number, side = costs['parameters'], costs['input_size'][0]
+            shown = f'{number / 1e6:.2f} M' if number >= 1e5 else f'{number:,}'
+            costs = f'{shown} parameters, {costs["gmacs"]:.2g} GMACs at {side}'
+            table.add_row(role, costs)
+    speed = report['images_per_second']
+    speed = '' if speed is None else f', {speed:.0f} images/s'
+    table.add_row('training', f'{report["training_minutes"]:.1f} min{speed}')
     if report['checkpoint']:
         table.add_row(
             escape(report['checkpoint']['file']),
@@ -149,12 +137,3 @@ def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
         )
     table.add_row('work dir', escape(work_dir))
     return table
-
-
-def _speed(report: dict) -> str:
-    speed = report['images_per_second']
-    return '' if speed is None else f', {speed:.0f} images/s'
-
-
-def _count(number: int) -> str:
-    return f'{number / 1e6:.2f} M' if number >= 1e5 else f'{number:,}'

@@ -78,15 +78,12 @@ class History:
         AtomicBackend().put_text(to_json(self.ordered()), self.path)
 
     def ordered(self) -> list[dict]:
-        """All records, oldest epoch first."""
         return [self.records[epoch] for epoch in sorted(self.records)]
 
     def total(self, key: str) -> float:
-        """Sum of a numeric field over the epochs."""
         return sum(record.get(key, 0) for record in self.records.values())
 
     def validated(self) -> list[int]:
-        """Epochs that have validation metrics."""
         return [r['epoch'] for r in self.ordered() if 'val' in r]
 
 
@@ -126,18 +123,16 @@ def last_checkpoint(runner) -> str | None:
 def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
     """Collect what a run came to.
 
-    Args:
-        input_size: height and width of the training images, for the operation counts.
-
     Returns:
         ``config``, ``seed``, ``split_hash``, ``best`` and ``last`` (``epoch`` and
         validation metrics each, or None), ``epochs``, ``training_minutes`` (without
         validation), ``validation_minutes``, ``images_per_second`` of training,
         ``student`` and ``teacher`` (``parameters``, ``gmacs``, ``gflops`` = 2 x gmacs,
-        ``input_size``), ``checkpoint`` (``file`` and ``megabytes`` of the best one,
-        else of the last).
+        ``input_size``, height and width), ``checkpoint`` (``file`` and ``megabytes`` of
+        the best one, else of the last).
     """
     best, last = best_checkpoint(runner), last_checkpoint(runner)
+    kept = best or last
     validated = history.validated()
     seconds = history.total('seconds')
     filename = runner.cfg.filename
@@ -152,7 +147,8 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
         training_minutes=seconds / 60,
         validation_minutes=history.total('val_seconds') / 60,
         images_per_second=history.total('images') / seconds if seconds else None,
-        checkpoint=_file(best or last),
+        checkpoint=kept
+        and dict(file=os.path.basename(kept), megabytes=os.path.getsize(kept) / 1e6),
         student=_costs(getattr(model, 'student', model), input_size),
     )
     if hasattr(model, 'teacher'):
@@ -162,12 +158,6 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
 
 def _of_epoch(history: History, epoch: int) -> dict:
     return dict(epoch=epoch, **history.records.get(epoch, {}).get('val', {}))
-
-
-def _file(path: str | None) -> dict | None:
-    if path is None:
-        return None
-    return dict(file=os.path.basename(path), megabytes=os.path.getsize(path) / 1e6)
 
 
 def _costs(model: nn.Module, input_size: tuple[int, int]) -> dict:

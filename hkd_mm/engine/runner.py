@@ -23,11 +23,8 @@ class NamedRunner(Runner):
 
     MMEngine keeps a logger, a hub and a visualizer per name and process, and
     makes the name of the config's and the second: two runs begun in one
-    second would write into each other's folders.
-
-    Dumps of the config, the environment and the hooks, and a line every few
-    steps, go to the log file in the work dir and not to the console, see
-    :func:`is_for_console`; there ``hkd_mm.ProgressHook`` writes.
+    second would write into each other's folders. Its dumps and a line every few steps
+    go to the log file and not to the console, see :func:`is_for_console`.
 
     Args:
         experiment_name: what the name begins with; None takes the config's.
@@ -45,7 +42,6 @@ class NamedRunner(Runner):
         super().__init__(*args, experiment_name=name, cfg=cfg, **kwargs)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """Its console gets the news alone."""
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):

@@ -17,16 +17,12 @@ from hkd_mm.models.preprocessors.packed_mask_preprocessor import PackedMaskPrepr
 from hkd_mm.version import __version__
 
 _STATISTICS = ('mean', 'std', 'to_rgb', 'num_classes')
+_OF_MASKS = ('window', 'mean', 'std', 'to_rgb', 'input_size')
 _META = 'epoch seed split_hash input student data_preprocessor'.split()
 
 
 def plain(value: Any) -> Any:
-    """Turn a config into what a safe checkpoint may hold.
-
-    Returns:
-        The same of ``dict``, ``list``, ``tuple`` and scalars; anything else
-        becomes its text.
-    """
+    """A config as a safe checkpoint may hold it; what is no scalar becomes its text."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -70,16 +66,12 @@ def plain_preprocessor(config: Any) -> dict:
     if kind == 'PackedPreprocessor':
         config = {key: config[key] for key in _STATISTICS if key in config}
     elif kind == 'PackedMaskPreprocessor':
-        config = dict(type=config['type'], **_of_masks(config))
+        known = inspect.signature(PackedMaskPreprocessor).parameters
+        config = {
+            'type': config['type'],
+            **{n: plain(config.get(n, known[n].default)) for n in _OF_MASKS},
+        }
     return config
-
-
-def _of_masks(config: dict) -> dict:
-    known = inspect.signature(PackedMaskPreprocessor).parameters
-    return {
-        name: plain(config.get(name, known[name].default))
-        for name in ('window', 'mean', 'std', 'to_rgb', 'input_size')
-    }
 
 
 def _without_weights(value: Any) -> Any:
@@ -98,15 +90,12 @@ def _without_weights(value: Any) -> Any:
 def export_student(
     checkpoint: str | os.PathLike, out: str | os.PathLike
 ) -> dict[str, Any]:
-    """Write the plain student of a checkpoint and read it back.
+    """Write the plain student of a checkpoint to a ``.pth`` and read it back.
 
     The file holds ``state_dict`` as the plain classifier names it and ``meta``:
     ``classes``, ``epoch``, ``seed``, ``split_hash``, ``input`` (size and resize rule),
     ``student`` (its config), ``data_preprocessor``, ``source`` (name of the checkpoint)
     and ``hkd_mm``, as far as the checkpoint knows them.
-
-    Args:
-        out: the ``.pth`` to write, in one go.
 
     Raises:
         UserError: the checkpoint cannot be read safely, or is its own target.

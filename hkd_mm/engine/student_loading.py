@@ -95,7 +95,15 @@ def _check_type(name: Any, where: object, scope: str) -> None:
             f'type={name!r}, no network that is registered here (import the '
             'package it belongs to, if it is yours)',
         )
-    if not _is_part(found):
+    # a function or a stand-in for a missing package is no network
+    is_network = inspect.isclass(found) and issubclass(found, nn.Module)
+    package, *below = found.__module__.split('.')
+    parts = _PARTS.get(package)
+    if (
+        not is_network
+        or (parts and (below[:1] != ['models'] or below[1] not in parts))
+        or _FETCHES.match(found.__name__)
+    ):
         raise _refusal(where, f'type={name!r}, which is no plain part of a network')
 
 
@@ -108,17 +116,6 @@ def _registry(scope: Any) -> Registry | None:
         found.import_from_location()
         return found
     return MODELS.parent.children.get(scope) if isinstance(scope, str) else None
-
-
-def _is_part(found: Any) -> bool:
-    """Whether what is registered is a module that builds from words alone."""
-    if not (inspect.isclass(found) and issubclass(found, nn.Module)):
-        return False  # a function, or a stand-in for a missing package
-    package, *below = found.__module__.split('.')
-    parts = _PARTS.get(package)
-    if parts and (below[:1] != ['models'] or below[1] not in parts):
-        return False
-    return not _FETCHES.match(found.__name__)
 
 
 def _refusal(where: object, what: str) -> UserError:

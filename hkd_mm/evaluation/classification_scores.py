@@ -59,11 +59,11 @@ def classification_scores(
 ) -> tuple[dict[str, float], np.ndarray]:
     """Every metric of one evaluation.
 
-    Macro values are plain means over the classes that occur in ``labels``; there,
+    Macro values are plain means over the classes that occur in ``labels``;
     ``balanced_accuracy`` is the mean sensitivity. A class that is never predicted has
-    precision 0. What a class leaves undefined (sensitivity, precision, F1 without a
-    positive; specificity without a negative; AUROC, one against the rest, without both)
-    is left out of the result and out of the means.
+    precision 0. What is undefined (sensitivity, precision, F1 without a positive;
+    specificity without a negative; AUROC, one against the rest, without both) is left
+    out of the result and of the means.
 
     Args:
         scores: (N, C) probabilities, finite, N >= 1.
@@ -71,10 +71,9 @@ def classification_scores(
         classes: C names.
 
     Returns:
-        The metrics, fractions in [0, 1] but for the integral
-        ``<class>/support`` and ``predicted_classes`` (how many classes were
-        predicted for any sample, 1 to C), and the confusion matrix (C, C) of
-        counts, true class by row, predicted class by column.
+        The metrics, fractions in [0, 1] but for the integral ``<class>/support`` and
+        ``predicted_classes`` (for any sample, 1 to C), and the confusion matrix (C, C)
+        of counts, true class by row, predicted class by column.
     """
     from sklearn.metrics import confusion_matrix  # 0.8 s, so not at start
 
@@ -109,12 +108,9 @@ def classification_scores(
 
 
 def f1_by_class(labels: np.ndarray, chosen: np.ndarray, classes: int) -> np.ndarray:
-    """F1 of each class, mean over the seeds; NaN of a class without an image.
+    """F1 of each class (C,), mean over the seeds; NaN of a class without an image.
 
-    Args:
-        labels: (N,) int.
-        chosen: (S, N) int, predicted classes.
-        classes: number of them, C.
+    Labels are (N,) int, ``chosen`` (S, N) the predicted classes.
     """
     from sklearn.metrics import f1_score
 

@@ -21,15 +21,9 @@ from hkd_mm.registry import METRICS
 class ClinicalMetric(StoredMetric):
     """Metrics of a single-label classifier that clinicians ask for.
 
-    Over all samples ``top1``, ``top5`` (of at most as many classes as there
-    are), ``balanced_accuracy``, ``macro_f1``, ``weighted_f1``,
-    ``macro_precision``, ``macro_specificity``, ``macro_auroc``, ``ece`` and
-    for each class ``<class>/precision``, ``/sensitivity``, ``/specificity``,
-    ``/f1``, ``/auroc`` and ``/support``; definitions stand at
-    :func:`classification_scores`. ``predicted_classes`` is the number of
-    classes that were predicted at all: a model that predicts one for every
-    sample is warned of, once until it predicts others again. Names carry no
-    prefix unless one is set.
+    Those of :func:`classification_scores`: over all samples and, as ``<class>/f1``,
+    for each class. A model that predicts one class for every sample is warned of, once
+    until it predicts others again. Names carry no prefix unless one is set.
 
     After an evaluation ``last`` holds, on rank 0, ``scores`` (N, C) float32,
     ``labels`` (N,) int64, ``sample_ids`` and ``confusion``, true class by row.
@@ -52,14 +46,13 @@ class ClinicalMetric(StoredMetric):
                     index=batch['batch_index'],
                 )
             return
-        for sample in data_samples[:1]:
+        if data_samples:
             for key in ('pred_score', 'gt_label'):
-                if key not in sample:
+                if key not in data_samples[0]:
                     raise UserError(
                         f'ClinicalMetric found no {key} in the predictions: '
                         'it needs a classifier and a labelled data set'
                     )
-        if data_samples:
             self.process_batch(
                 torch.stack([s['pred_score'] for s in data_samples]),
                 torch.cat([s['gt_label'].reshape(-1) for s in data_samples]),
@@ -106,7 +99,6 @@ class ClinicalMetric(StoredMetric):
         return super().evaluate(size)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Compute every metric from probabilities (C,), label and name of samples."""
         if not results:
             raise UserError(
                 'ClinicalMetric has nothing to evaluate: the data '

@@ -23,10 +23,8 @@ def compare_int8(
 ) -> dict[str, Any]:
     """Measure what int8 costs.
 
-    ``points_lost`` and their standard error are of balanced accuracy. The
-    error is that of other validation images: of each class the answers that
-    turned wrong less those that turned right, their variance over its
-    images. ``recall`` has the same of each class with images.
+    ``points_lost`` and their standard error, over other validation images, are of
+    balanced accuracy, ``recall`` has the same of each class with images.
 
     Args:
         fp32: (N, C) logits, as ``int8``.
@@ -37,9 +35,13 @@ def compare_int8(
     before, after = measured['fp32'], measured['int8']
     lost = before['balanced_accuracy'] - after['balanced_accuracy']
     right, still = (one.argmax(1) == labels for one in (fp32, int8))
+    # of the difference of two balanced accuracies on the same images; an error rate
+    # of none or all of two images says nothing of the rest
+    parts = [(right.astype(float) - still)[labels == k] for k in np.unique(labels)]
+    variance = sum(p.var(ddof=1) / len(p) for p in parts if len(p) > 1)
     return dict(
         points_lost=100 * lost,
-        standard_error=100 * _standard_error(right, still, labels),
+        standard_error=100 * float(np.sqrt(variance) / len(parts)),
         limit=limit,
         recall_limit=recall_limit,
         recall=_recall(right, still, labels, list(before['recall'])),
@@ -49,24 +51,10 @@ def compare_int8(
     )
 
 
-def _standard_error(right: np.ndarray, still: np.ndarray, labels: np.ndarray) -> float:
-    """Of the difference of two balanced accuracies on the same images."""
-    lost = right.astype(float) - still
-    parts = [lost[labels == label] for label in np.unique(labels)]
-    # an error rate of none or all of two images says nothing of the rest
-    variances = [p.var(ddof=1) / len(p) for p in parts if len(p) > 1]
-    return float(np.sqrt(sum(variances)) / len(parts))
-
-
 def _recall(
     right: np.ndarray, still: np.ndarray, labels: np.ndarray, names: list[str]
 ) -> dict[str, dict[str, float]]:
-    """Loss of each class with images.
-
-    ``p`` is that of an exact sign test: how often as many of the answers
-    that changed turn wrong where right and wrong are as likely; adjusted
-    after Holm, for the classes are tested together.
-    """
+    """Loss of each class with images; ``p`` of a sign test, adjusted after Holm."""
     from scipy.stats import binomtest
 
     found = {}
@@ -96,7 +84,7 @@ def refuse_int8(
     """Refuse an int8 network that lost too much, in all or in one class.
 
     More than a limit is too much where chance does not explain it, in a one-sided test
-    at 5 %: a few validation images cannot distinguish a loss of a point from none.
+    at 5 %.
 
     Args:
         costs: of :func:`compare_int8`; of a segmentor without ``recall``.

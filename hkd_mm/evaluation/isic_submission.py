@@ -24,8 +24,6 @@ def write_submission(
     order of the classes; a category that the network does not know (UNK) is 0.
 
     Args:
-        path: of the file.
-        sample_ids: N image names.
         scores: (N, C) probabilities.
         classes: C names, in any case and order.
 

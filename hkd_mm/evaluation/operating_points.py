@@ -35,22 +35,14 @@ def sensitivity_at(
 
 
 def auroc_by_seed(truth: np.ndarray, scores: np.ndarray) -> list[float]:
-    """Area under the ROC curve of each seed.
-
-    Args:
-        truth: (N,) bool.
-        scores: (S, N) of the class.
-    """
+    """Area under the ROC curve of each seed; truth (N,) bool, scores (S, N)."""
     from sklearn.metrics import roc_auc_score
 
     return [float(roc_auc_score(truth, row)) for row in scores]
 
 
 def mean_roc(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Sensitivity at each of ``FALSE_ALARMS``, mean over the seeds.
-
-    Arguments as of :func:`auroc_by_seed`.
-    """
+    """Sensitivity at each of ``FALSE_ALARMS``, mean over the seeds, (S, N) scores."""
     from sklearn.metrics import roc_curve
 
     found = []

@@ -33,15 +33,12 @@ class SegmentationMetric(StoredMetric):
     """Overlap and boundary distance of masks.
 
     ``dice``, ``iou``, ``sensitivity``, ``precision`` and ``hd95`` are means over the
-    slices (images); a sensitivity of a slice without the class and a precision without
-    a prediction of it are undefined and left out of their mean. ``patient_dice``,
-    ``patient_iou``, ``patient_sensitivity`` and ``patient_precision`` are of the pixels
-    of all slices of a patient together, ``patient_hd95`` of the mean over these slices,
-    each a mean over the patients; they need the patient (else the lesion) of slices in
-    the data set, and cover the slices for which it is known. Definitions stand at
-    :func:`overlap_scores` and :func:`hausdorff_95`: empty truth and empty prediction
-    have dice = iou = 1 and hd95 = 0; where one of the two is empty dice = iou = 0 and
-    hd95 is the diagonal of the image. Pixels of truth 255 count nowhere.
+    slices (images), by :func:`overlap_scores` and :func:`hausdorff_95`; what is
+    undefined is left out. ``patient_dice`` and so on are of the pixels of all slices of
+    a patient together, ``patient_hd95`` of the mean over these slices, each a mean over
+    the patients (else lesions) that are known. Empty truth and empty prediction have
+    dice = iou = 1 and hd95 = 0; where one of the two is empty dice = iou = 0 and hd95
+    is the diagonal of the image. Pixels of truth 255 count nowhere.
 
     Masks are compared in the size that the network saw. With several classes
     beside the background each has its own figures, ``<class>/dice`` and so
@@ -103,7 +100,13 @@ class SegmentationMetric(StoredMetric):
         Raises:
             UserError: probabilities are NaN, or masks do not fit them.
         """
-        _check_shapes(probabilities, masks)
+        sizes = tuple(probabilities.shape[2:]), tuple(masks.shape[1:])
+        if len(probabilities) != len(masks) or sizes[0] != sizes[1]:
+            raise UserError(
+                f'SegmentationMetric got {len(probabilities)} predictions of '
+                f'{sizes[0]} and {len(masks)} masks of {sizes[1]}: the network '
+                'must answer in the size of its images'
+            )
         classes = max(probabilities.shape[1], 2)
         predicted = masks_of(probabilities, self.threshold).cpu().numpy()
         truth = masks.cpu().numpy()
@@ -137,13 +140,9 @@ class SegmentationMetric(StoredMetric):
         if spacing or not extents:
             return [spacing or (1.0, 1.0)] * len(index)
         names = self.sample_names(index)
-        high, wide = shape
-        return [
-            (height / high, width / wide) for height, width in map(extents.get, names)
-        ]
+        return [tuple(np.divide(extents[name], shape).tolist()) for name in names]
 
     def compute_metrics(self, results: list[Result]) -> dict[str, float]:
-        """Compute every metric from the slices of all ranks."""
         if not results:
             raise UserError(
                 'SegmentationMetric has nothing to evaluate: the data set is empty'
@@ -191,16 +190,6 @@ def _spacing_pair(
             'width of a pixel in mm, both > 0, or one number'
         )
     return pair
-
-
-def _check_shapes(probabilities: torch.Tensor, masks: torch.Tensor) -> None:
-    sizes = tuple(probabilities.shape[2:]), tuple(masks.shape[1:])
-    if len(probabilities) != len(masks) or sizes[0] != sizes[1]:
-        raise UserError(
-            f'SegmentationMetric got {len(probabilities)} predictions of '
-            f'{sizes[0]} and {len(masks)} masks of {sizes[1]}: the network '
-            'must answer in the size of its images'
-        )
 
 
 def _wrong_sample(name: str | int, finite: bool, classes: int) -> str:

@@ -55,18 +55,15 @@ def hausdorff_95(
     The edge of a mask is its pixels with one of four neighbours outside of it; beyond
     the image is outside. Of all distances from an edge pixel of one mask to the nearest
     of the other the 95th percentile is taken (linear between ranks), in both
-    directions, and the larger returned. Masks that both mark something get what MONAI
-    1.6 gives with ``compute_hausdorff_distance(percentile=95, directed=False)``, to its
-    single precision; others pool both directions before they take the percentile.
+    directions, and the larger returned, as MONAI 1.6 does with
+    ``compute_hausdorff_distance(percentile=95, directed=False)``.
 
     Two empty masks are 0 apart. Where one of them is empty there is no
-    distance; the diagonal of the image stands for it.
-
-    Args:
-        predicted: (h, w) bool.
-        truth: (h, w) bool.
-        spacing: height and width of a pixel, in the unit of the result.
+    distance; the diagonal of the image stands for it. Masks are (h, w) bool,
+    ``spacing`` is the height and width of a pixel, in the unit of the result.
     """
+    from scipy.ndimage import binary_erosion
+
     either = predicted | truth
     if not either.any():
         return 0.0
@@ -77,14 +74,9 @@ def hausdorff_95(
         slice(places[0], places[-1] + 1)
         for places in map(np.flatnonzero, (either.any(1), either.any(0)))
     )
-    edges = [_edge(np.pad(mask[box], 1)) for mask in (predicted, truth)]
+    padded = (np.pad(mask[box], 1) for mask in (predicted, truth))
+    edges = [mask & ~binary_erosion(mask) for mask in padded]
     return max(_directed(*edges, spacing), _directed(*reversed(edges), spacing))
-
-
-def _edge(mask: np.ndarray) -> np.ndarray:
-    from scipy.ndimage import binary_erosion
-
-    return mask & ~binary_erosion(mask)
 
 
 def _directed(start: np.ndarray, end: np.ndarray, spacing: Sequence[float]) -> float:

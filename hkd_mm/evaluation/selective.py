@@ -35,12 +35,9 @@ def risk_coverage(
 def best_aurc(error: float, count: int) -> float:
     """AURC of a confidence that puts every error last.
 
-    AURC is the area under the risk-coverage curve, its mean risk over all k (Geifman et
-    al., Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers, ICLR 2019).
-
-    Args:
-        error: share of wrong predictions.
-        count: N images.
+    AURC is the area under the risk-coverage curve, its mean risk over all k up to
+    ``count`` images (Geifman et al., Bias-Reduced Uncertainty Estimation for Deep
+    Neural Classifiers, ICLR 2019). ``error`` is the share of wrong predictions.
     """
     wrong = round(error * count)
     answered = np.arange(1, count + 1)
@@ -83,14 +80,12 @@ def confidence_threshold(
 ) -> ConfidenceThreshold:
     """Fit the smallest probability that makes answers accurate enough.
 
-    Answers are confident at or above it; images of equal probability come
-    together. Of its digits six are kept, rounded down. Images of one lesion
-    are no independent answers: they count as one, right by the share of
-    those that are confident and right.
+    Answers are confident at or above it. Of its digits six are kept, rounded down.
+    Images of one lesion are no independent answers: they count as one, right by the
+    share of those that are confident and right.
 
     Args:
-        scores: of images that are not the test's.
-        labels: of the same.
+        scores: of images that are not the test's, as ``labels``.
         accuracy: that the lower end of the 95 % Wilson interval reaches, in (0, 1).
         lesions: (N,) int, equal for images of one lesion; None where each
             counts for itself.
@@ -99,8 +94,7 @@ def confidence_threshold(
     right = scores.argmax(1) == labels
     order = np.argsort(-confidence, kind='stable')
     ranked = confidence[order]
-    if lesions is None:
-        lesions = np.arange(len(order))
+    lesions = np.arange(len(order)) if lesions is None else lesions
     hits, count = _running(right[order], lesions[order])
     last = np.append(ranked[1:] != ranked[:-1], True)  # of equal ones
     fits = np.flatnonzero(last & (wilson_lower(hits, count) >= accuracy))
@@ -124,12 +118,9 @@ def answered(
     """Apply a threshold (None: never confident) to other scores."""
     confident = _confident(scores, probability)
     right = (scores.argmax(1) == labels)[confident]
-    share = 0.0
-    if len(right):
-        if lesions is None:
-            lesions = np.arange(len(labels))
-        hits, count = _running(right, lesions[confident])
-        share = float(hits[-1] / count[-1])
+    lesions = np.arange(len(labels)) if lesions is None else lesions
+    hits, count = _running(right, lesions[confident])
+    share = float(hits[-1] / count[-1]) if len(right) else 0.0
     return ConfidenceThreshold(probability, float(confident.mean()), share, len(labels))
 
 

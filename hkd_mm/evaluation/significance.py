@@ -32,7 +32,6 @@ class Difference(NamedTuple):
 
     @property
     def seeds(self) -> int:
-        """Number of seeds."""
         return len(self.by_seed)
 
 
@@ -86,9 +85,7 @@ def paired_difference(
         method: (S, N) int, predicted classes, a row a seed.
         baseline: (S, N) int, of the same seeds in the same order.
         groups: (N,) lesion of each image; images of a lesion are drawn together.
-        score: what is compared.
-        resamples: bootstrap samples.
-        seed: of the bootstrap.
+        resamples: bootstrap samples, drawn by ``seed``.
 
     Returns:
         With one seed its interval and p are of the images only.
@@ -100,6 +97,7 @@ def paired_difference(
 
     method, baseline = np.atleast_2d(method), np.atleast_2d(baseline)
     assert method.shape == baseline.shape == (len(method), len(labels))
+    pairs = [*zip(method, baseline)]
     found = scores_by_seed(labels, method, score)
     found -= scores_by_seed(labels, baseline, score)
     count, each = len(found), tuple(found.tolist())
@@ -113,13 +111,8 @@ def paired_difference(
             'that nothing can be said of others; test on more'
         )
     means = [
-        np.mean(
-            [
-                score(labels, a, weights) - score(labels, b, weights)
-                for a, b in zip(method, baseline)
-            ]
-        )
-        for weights in _samples(groups, resamples, seed)
+        np.mean([score(labels, a, w) - score(labels, b, w) for a, b in pairs])
+        for w in _samples(groups, resamples, seed)
     ]
     of_images = float(np.var(means, ddof=1))
     variance = of_seeds + of_images
@@ -145,14 +138,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """95 % percentile interval of the mean score over other test splits.
 
-    Args:
-        labels: (N,) int.
-        chosen: (S, N) predicted classes or values, a row a seed.
-        groups: (N,) lesion of each image.
-        score: of which the interval is.
-        resamples: bootstrap samples of whole lesions, the networks stay; those
-            for which there is no score (NaN) do not count.
-        seed: of the bootstrap.
+    Bootstrap samples are of whole lesions, the networks stay; those for which there is
+    no score (NaN) do not count. Arguments as of :func:`paired_difference`.
 
     Returns:
         Its ends; NaN where no sample has a score.
@@ -184,11 +171,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Holm, Scand. J. Stat. 6, 1979.
     """
     order = np.argsort(p_values)
-    adjusted, floor = [0.0] * len(order), 0.0
-    for rank, index in enumerate(order):
-        floor = max(floor, (len(order) - rank) * p_values[index])
-        adjusted[index] = min(1.0, floor)
-    return adjusted
+    ranked = np.asarray(p_values, float)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty_like(ranked)
+    adjusted[order] = np.maximum.accumulate(ranked).clip(max=1)
+    return adjusted.tolist()
 
 
 def _samples(groups: Sequence, resamples: int, seed: int) -> Iterator[np.ndarray]:

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from hkd_mm.cli import user_line
-from hkd_mm.experiments import children, run_folders
+from hkd_mm.experiments import child_processes, run_folders
 from hkd_mm.experiments.outdated import StudyFingerprints, code_hash, write_fingerprint
 from hkd_mm.experiments.study import Run
 from hkd_mm.io.progress import how_far, left_of_runs
@@ -59,20 +59,20 @@ class RunExecutor:
         return how_far(ended, len(self.runs), left, 'runs')
 
     def run(self, tick: Callable[[], None] = lambda: None) -> dict[str, str]:
-        """Do all of it, with a ``tick`` a second; name -> reason, of the runs that
-        failed.
-        """
+        """Do it with a ``tick`` a second; name -> reason of the runs that failed."""
         pool = ThreadPoolExecutor(self.jobs)
         futures: dict[str, Future] = {}
         rows = [run.row for run in self.runs]
-        with children.terminated_as_exit():
+        with child_processes.terminated_as_exit():
             try:
                 for run in self.runs:
                     before = [futures[other.name] for other in run.built_on(rows)]
                     futures[run.name] = pool.submit(self._run, run, before)
                 waiting = set(futures.values())
                 while waiting:
-                    ended, waiting = wait(waiting, children.LOOK, FIRST_EXCEPTION)
+                    ended, waiting = wait(
+                        waiting, child_processes.LOOK, FIRST_EXCEPTION
+                    )
                     for future in ended:  # one that raises ends all
                         future.result()
                     tick()
@@ -106,12 +106,12 @@ class RunExecutor:
         try:
             if not run_folders.is_trained(folder):
                 self._train(run, folder)
-            self._call(children.test, run, folder)
+            self._call(child_processes.test, run, folder)
             report = run_folders.read_report(folder / 'metrics.json')
             value = run_folders.figure(report.get('best') or {}, self.metric)
             if value != value:
-                raise children.Failed(f'its validation has no {self.metric}')
-        except children.ChildStopped:
+                raise child_processes.Failed(f'its validation has no {self.metric}')
+        except child_processes.ChildStopped:
             return 'it was ended with the study'
         except Exception as error:  # of this run: the others go on
             reason = user_line(error) or f'{type(error).__name__}: {error}'
@@ -130,16 +130,16 @@ class RunExecutor:
         if self.fingerprints and not resumed:
             now = self.fingerprints.of(run)._replace(code=code_hash())
             write_fingerprint(folder, now)
-        self._call(children.train, run, folder)
+        self._call(child_processes.train, run, folder)
         if not run_folders.is_trained(folder):
-            raise children.Failed(
+            raise child_processes.Failed(
                 f'{run.row.config} leaves no metrics.json and student.pth; '
                 'its custom_hooks need hkd_mm.RunReportHook'
             )
 
     def _call(self, tool: Callable, run: Run, folder: Path) -> None:
         if self._stop.is_set():
-            raise children.ChildStopped
+            raise child_processes.ChildStopped
         tool(
             run.row.config,
             folder,

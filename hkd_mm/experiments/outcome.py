@@ -72,9 +72,7 @@ class MethodResult:
         return sum(map(answers_one_class, self.tests))
 
     def validation(self, metric: str) -> tuple[float, float]:
-        """Mean and sample sd over the runs, at the chosen checkpoint; NaN without
-        images.
-        """
+        """Mean and sample sd over the runs; NaN without images of a class."""
         return spread([figure(r.get('best') or {}, metric) for r in self.reports])
 
     def test(self, metric: str) -> tuple[float, float]:

@@ -92,16 +92,16 @@ class StudyProgress(ProgressTable):
             by_row[run.row.name].append(run)
         metric = f'{self.study.compared_by} on validation'
         logs = f'logs in {self.runs[0].root(self.work_dir)}/<row>/console.log'
-        table = Table(
-            title=self.study.title, caption='; '.join([self.summary(), metric, logs])
+        rows = (
+            [
+                runs[0].row.title,
+                *(self._cell(run.folder(self.work_dir)) for run in runs),
+            ]
+            for runs in by_row.values()
         )
-        table.add_column('network')
-        for run in max(by_row.values(), key=len):
-            table.add_column(run.column, justify='right')
-        for runs in by_row.values():
-            cells = [self._cell(run.folder(self.work_dir)) for run in runs]
-            table.add_row(runs[0].row.title, *cells)
-        return table
+        columns = ['network', *(run.column for run in max(by_row.values(), key=len))]
+        caption = '; '.join([self.summary(), metric, logs])
+        return table_text.make_table(self.study.title, columns, rows, caption=caption)
 
     def _cell(self, folder: Path) -> Text:
         if (folder / FAILED).exists():

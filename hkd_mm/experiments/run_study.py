@@ -18,7 +18,7 @@ from hkd_mm.datasets.split_file import read_split, write_split
 from hkd_mm.datasets.splits import check_split, draw_folds
 from hkd_mm.engine.environment import collect_environment, without_places
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import children
+from hkd_mm.experiments import child_processes
 from hkd_mm.experiments.executor import RunExecutor
 from hkd_mm.experiments.outcome import MethodResult, read_outcomes
 from hkd_mm.experiments.outdated import (
@@ -249,6 +249,6 @@ def time_networks(runs: list[Run], work_dir: Path, log: Callable[[str], None]) -
     arguments += ['--seconds', '0.5']
     arguments += [f'{name}={folder}' for name, folder in folders.items()]
     try:
-        children.run_tool('latency.py', arguments, work_dir / 'latency.log')
-    except children.Failed as error:
+        child_processes.run_tool('latency.py', arguments, work_dir / 'latency.log')
+    except child_processes.Failed as error:
         log(f'the networks were not timed: {error}')

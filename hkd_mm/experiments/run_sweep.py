@@ -18,7 +18,7 @@ from typing import Any
 
 from hkd_mm.config.compose import compose_config
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import children, sweep_report
+from hkd_mm.experiments import child_processes, sweep_report
 from hkd_mm.experiments.outdated import check_settings, sweep_settings
 from hkd_mm.experiments.progress_table import SweepProgress
 from hkd_mm.experiments.sweep_file import Sweep, corners, optuna, read_sweep
@@ -71,7 +71,7 @@ def run_sweep(
     reasons: list[str] = []
     if not sweep_report.is_over(queue):
         command = _worker_command(sweep, work_dir, url, options)
-        with progress, children.terminated_as_exit():
+        with progress, child_processes.terminated_as_exit():
             given = command, workers, work_dir, progress.update
             if launcher == 'slurm':
                 reasons = run_on_slurm(*given, slurm_options)
@@ -101,7 +101,7 @@ def check_options(sweep: Sweep, work_dir: Path, options: list[str]) -> None:
 def _worker_command(
     sweep: Sweep, work_dir: Path, url: str | None, options: list[str]
 ) -> list[str]:
-    command = [sys.executable, str(children.TOOLS / 'sweep.py')]
+    command = [sys.executable, str(child_processes.TOOLS / 'sweep.py')]
     command += [str(sweep.path), '--worker', '--work-dir', str(work_dir)]
     if sweep.sampler != 'grid':
         command += ['--trials', str(sweep.trials)]
@@ -146,18 +146,20 @@ def run_here(
     try:
         for log, env in zip(logs, environments(workers)):
             with log.open('w') as stream:
-                started.append(children.start(command, stream, env))
+                started.append(child_processes.start(command, stream, env))
         while any(child.poll() is None for child in started):
             update()
-            time.sleep(children.LOOK)
+            time.sleep(child_processes.LOOK)
     finally:
         for child in started:
             child.terminate()
         for child in started:
-            children.end(child)
+            child_processes.end(child)
     update()
     return [
-        children.last_line(log) for log, child in zip(logs, started) if child.returncode
+        child_processes.last_line(log)
+        for log, child in zip(logs, started)
+        if child.returncode
     ]
 
 
@@ -204,7 +206,7 @@ def run_on_slurm(
     print(f'jobs {ids}; they go on when this is ended', flush=True)
     while not all(job.done() for job in jobs):
         update()
-        time.sleep(children.LOOK)
+        time.sleep(child_processes.LOOK)
     update()
     failed = [job.exception() for job in jobs]
     return [' '.join(str(error).split())[-400:] for error in failed if error]
@@ -242,7 +244,7 @@ def work(args: Namespace) -> None:
     queue = TrialQueue(sweep, study, work_dir)
     runner = TrialRunner(queue, options)
     try:
-        with children.terminated_as_exit():
+        with child_processes.terminated_as_exit():
             trial = True
             while trial:
                 with ExitStack() as held:
@@ -255,7 +257,7 @@ def work(args: Namespace) -> None:
                 if winner := queue.best():
                     runner.test(winner.number, winner.params)
                 sweep_report.write_report(queue, options)
-    except children.Interrupted as error:
+    except child_processes.Interrupted as error:
         raise UserError(f'{error}; the same command goes on') from None
 
 

@@ -18,9 +18,7 @@ _METRICS = CLASS_SUMMARY[:3]  # without the AUROC
 
 
 class RunRow(NamedTuple):
-    """One run: a name, the split (``validation`` where not tested), figures,
-    ``metrics.json``.
-    """
+    """One run, on ``validation`` where it was not tested, and its ``metrics.json``."""
 
     name: str
     split: str
@@ -73,7 +71,10 @@ def _table(rows: list[RunRow], title: str | None) -> Table:
         table.add_row(
             row.name + ' *' * answers_one_class(row.metrics),
             *[row.split] * (len(splits) > 1),
-            *(_cell(row.metrics.get(key), best[key]) for key in _METRICS),
+            *(
+                Text('-' if v is None else f'{v:.3f}', 'bold' if v == best[key] else '')
+                for key, v in ((key, row.metrics.get(key)) for key in _METRICS)
+            ),
             f'{figure(network, "parameters") / 1e6:.3f} M',
             f'{figure(network, "gmacs"):.3f}',
             f'{row.report["training_minutes"]:.1f}',
@@ -82,8 +83,3 @@ def _table(rows: list[RunRow], title: str | None) -> Table:
     if any(answers_one_class(row.metrics) for row in rows):
         table.caption += '; * ONE CLASS ONLY: predicts one for every image'
     return table
-
-
-def _cell(value: float | None, best: float) -> Text:
-    text = '-' if value is None else f'{value:.3f}'
-    return Text(text, 'bold' if value == best else '')

@@ -100,13 +100,9 @@ def markdown(study: Study, outcomes: list[MethodResult]) -> str:
 
 def terminal(study: Study, outcomes: list[MethodResult]) -> Table:
     """The table for a terminal."""
-    table = Table(title=study.title, caption=caption(study, outcomes))
     header, *rows = _cells(study, outcomes)
-    for index, name in enumerate(header):
-        table.add_column(name, justify='right' if index else 'left')
-    for row in rows:
-        table.add_row(*row)
-    return table
+    below = caption(study, outcomes)
+    return table_text.make_table(study.title, header, rows, caption=below)
 
 
 def _cells(study: Study, outcomes: list[MethodResult]) -> list[list[str]]:

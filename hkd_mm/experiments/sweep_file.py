@@ -95,26 +95,15 @@ class _SweepFile:
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """A sweep file.
+class Sweep(_SweepFile):
+    """A sweep file whose ``configs`` are files by method, one without a choice.
 
-    Args:
-        options: of every run, as ``--cfg-options``; in texts ``{work_dir}``
-            stands for the sweep's folder, ``{name}`` for a value of the space
-            and ``{1 - name}`` for its difference to 1.
+    In texts of ``options`` ``{work_dir}`` stands for the sweep's folder, ``{name}`` for
+    a value of the space and ``{1 - name}`` for its difference to 1. The ``metric`` is
+    of the validation split, at the chosen checkpoint.
     """
 
-    path: Path
-    title: str
-    configs: dict[str, Path]  # method -> file; one without a choice
-    space: dict[str, Entry]
-    options: dict[str, Any]
-    sampler: str
-    sampler_seed: int
-    metric: str  # of the validation split, at the chosen checkpoint
-    pruner: dict[str, Any] | None  # type and arguments; None lets every trial end
-    trials: int
-    seeds: tuple[int, ...]  # that each trial is trained with
+    path: Path = Path()
 
     @property
     def name(self) -> str:
@@ -129,7 +118,7 @@ class Sweep:
         """The ranges of the space, with all of their keywords."""
         return {n: asdict(e) for n, e in self.space.items() if isinstance(e, Range)}
 
-    def config(self, params: dict[str, Any]) -> Path:
+    def config_of(self, params: dict[str, Any]) -> Path:
         return self.configs[params.get(METHOD, next(iter(self.configs)))]
 
     def common(self, work_dir: Path) -> dict[str, str]:
@@ -220,19 +209,9 @@ def read_sweep(path: str | os.PathLike, trials: int | None = None) -> Sweep:
         space = {METHOD: tuple(configs), **space}
     if not space:
         raise UserError(f'{path} varies nothing; give it a space')
-    found = Sweep(
-        path=Path(path),
-        title=file.title or name,
-        configs=configs,
-        space=space,
-        options=file.options,
-        sampler=file.sampler,
-        sampler_seed=file.sampler_seed,
-        metric=_metric(file, configs, path),
-        pruner=file.pruner,
-        trials=file.trials or 0,
-        seeds=file.seeds,
-    )
+    title, metric = file.title or name, _metric(file, configs, path)
+    own = dict(title=title, configs=configs, space=space, metric=metric)
+    found = Sweep(**{**vars(file), **own, 'path': Path(path)})
     _check_options(found)
     if found.sampler == 'grid':
         return _with_points(found)
@@ -324,7 +303,7 @@ def _with_points(sweep: Sweep) -> Sweep:
             f'{sweep.path}: the grid has {points} points, more than {MOST_TRIALS}; '
             "shorten its lists, or take sampler='tpe' and trials"
         )
-    if sweep.trials not in (0, points):
+    if sweep.trials not in (None, points):
         raise UserError(
             f'{sweep.path}: the grid has {points} points; trials is for tpe and random'
         )

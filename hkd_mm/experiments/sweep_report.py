@@ -98,7 +98,7 @@ def write_report(queue: TrialQueue, options: list[str]) -> None:
         winner=winner
         and dict(
             _as_dict(queue, winner),
-            config=sweep.config(winner.params).name,
+            config=sweep.config_of(winner.params).name,
             test=tested_figures(queue, winner.number),
         ),
         tested_trials=tested,  # more than one: the sweep grew after a test

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.table import Table
 
 if TYPE_CHECKING:  # sweeps go without torch
     from hkd_mm.experiments.outcome import MethodResult
@@ -17,6 +19,22 @@ def make_console(width: int = 200, **options) -> Console:
     options |= dict(highlight=False, markup=False, emoji=False)
     console = Console(**options)
     return console if console.is_terminal else Console(width=width, **options)
+
+
+def make_table(
+    title: str | None,
+    columns: Iterable[str],
+    rows: Iterable[Iterable],
+    left: int = 1,
+    caption: str | None = None,
+) -> Table:
+    """A table for a terminal; columns from ``left`` on are numbers."""
+    table = Table(title=title, caption=caption)
+    for index, name in enumerate(columns):
+        table.add_column(name, justify='left' if index < left else 'right')
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def format_figure(value: float | None, digits: int = 3) -> str:

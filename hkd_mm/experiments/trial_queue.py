@@ -14,19 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import FiniteFloat
 
 from hkd_mm.errors import UserError
 from hkd_mm.experiments.sweep_file import (
     Sweep,
+    Value,
     as_key,
     distribution,
     grid_points,
     optuna,
 )
 from hkd_mm.io.locks import locked
+from hkd_mm.io.schema import validate
 
 JOURNAL = 'journal.log'
 IDENTITY = 'sweep_id'
+_REMEDY = '; mend it, or give another --work-dir'
 PAUSE = 2.0  # seconds between two looks for a trial
 
 
@@ -88,9 +92,7 @@ class TrialQueue:
         )
 
     def best(self) -> Any:
-        """The best that was completed, the earlier of equals, which Optuna does not
-        order.
-        """
+        """The best that was completed; of equals, unlike Optuna's, the earlier."""
         sign = 1 if self.sweep.maximised else -1
         done = [t for t in self.trials if t.state.name == 'COMPLETE']
         return max(done, key=lambda t: sign * t.value, default=None)
@@ -151,7 +153,7 @@ class TrialQueue:
         for trial in trials:
             for name, before in trial.distributions.items():
                 try:
-                    check(before, self.distributions[name])
+                    check(before, self.distributions.get(name))
                 except ValueError:
                     raise UserError(
                         f'{self.sweep.path}: space[{name!r}] does not go '
@@ -168,7 +170,7 @@ def params_of(trial: Any) -> dict[str, Any]:
 
 def open_study(sweep: Sweep, work_dir: Path, url: str | None = None) -> Any:
     """Open or make the ``optuna.Study``: in the journal, or at ``sqlite:///FILE``."""
-    module = optuna()
+    module, place = optuna(), url or work_dir / JOURNAL
     try:
         with locked(work_dir / 'opening'):
             study = module.create_study(
@@ -190,13 +192,13 @@ def open_study(sweep: Sweep, work_dir: Path, url: str | None = None) -> Any:
                     f'{study.study_name} was begun with another --work-dir or another '
                     '--storage'
                 )
+            _check_trials(study, str(place))
     except (UserError, KeyboardInterrupt):
         raise
     except Exception as error:  # of any database driver
         reason = str(error).strip().split('\n')[0]
         raise UserError(
-            f'the storage cannot be opened: {type(error).__name__}: {reason}; mend '
-            f'{url or work_dir / JOURNAL}, or give another --work-dir'
+            f'{place} cannot be opened: {type(error).__name__}: {reason}{_REMEDY}'
         ) from error
     return study
 
@@ -209,6 +211,8 @@ def _storage(module, work_dir: Path, url: str | None) -> Any:
             url, engine_kwargs=patience if url.startswith('sqlite') else None
         )
     path = work_dir / JOURNAL
+    if path.exists() and not path.is_file():
+        raise UserError(f'{path} is no file{_REMEDY}')
     journal = module.storages.journal
     return module.storages.JournalStorage(
         journal.JournalFileBackend(str(path), lock_obj=KernelLock(path))
@@ -238,3 +242,18 @@ class KernelLock:
 
     def release(self) -> None:
         self._stack.close()
+
+
+def _check_trials(study: Any, place: str) -> None:
+    """Refuse what no sweep has stored."""
+    assert study.direction  # raises where there are several
+    for number, trial in enumerate(study.get_trials(deepcopy=False)):
+        if trial.number != number:
+            raise ValueError(f'trial {number} is missing')
+        value = [trial.value] if trial.state.name == 'COMPLETE' else []
+        for kind, found in (
+            (list[FiniteFloat], value),
+            (dict[str, Value], params_of(trial)),
+            (dict[int, float], trial.intermediate_values),
+        ):
+            validate(kind, found, f'{place}, trial {number}', _REMEDY)

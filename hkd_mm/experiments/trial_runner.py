@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import children, run_folders
-from hkd_mm.experiments.children import ChildStopped, Failed
+from hkd_mm.experiments import child_processes, run_folders
+from hkd_mm.experiments.child_processes import ChildStopped, Failed
 from hkd_mm.experiments.sweep_file import Sweep, optuna
 from hkd_mm.experiments.trial_queue import TrialQueue
 from hkd_mm.io.schema import read_as
@@ -27,7 +27,6 @@ class TrialRunner:
 
     def __init__(self, queue: TrialQueue, options: list[str]) -> None:
         self.queue, self.options, self.sweep = queue, options, queue.sweep
-        self.teachers = Teachers(queue.sweep, queue.work_dir, options)
 
     def run(self, trial: Any) -> None:
         """Train a trial, its lock held, with every seed; store the result.
@@ -62,8 +61,8 @@ class TrialRunner:
             if run_folders.has_files(folder, run_folders.TESTED):
                 continue
             try:
-                children.test(
-                    self.sweep.config(params),
+                child_processes.test(
+                    self.sweep.config_of(params),
                     folder,
                     self._options(params, seed),
                     self.queue.folder(number) / run_folders.CONSOLE,
@@ -78,14 +77,18 @@ class TrialRunner:
         if not run_folders.is_trained(folder):
             log = self.queue.folder(trial.number) / run_folders.CONSOLE
             options = self._options(trial.params, seed)
-            options += self.teachers.options(trial.params, log)
-            config = self.sweep.config(trial.params)
+            options += teacher_option(
+                self.sweep, self.queue.work_dir, self.options, trial.params, log
+            )
+            config = self.sweep.config_of(trial.params)
             if seed == self.sweep.seeds[0]:
                 follower = _Follower(trial, folder, self.sweep)
-                children.train(config, folder, options, log, should_stop=follower)
+                child_processes.train(
+                    config, folder, options, log, should_stop=follower
+                )
                 follower()  # for what came after the last look
             else:
-                children.train(config, folder, options, log)
+                child_processes.train(config, folder, options, log)
         try:
             return run_folders.read_report(folder / 'metrics.json')
         except UserError as error:
@@ -131,44 +134,34 @@ class _Follower:
         return bool(self.sweep.pruner) and new and self.trial.should_prune()
 
 
-class Teachers:
-    """Teachers of trials, trained once beside the runs where none is given.
+def teacher_option(
+    sweep: Sweep, work_dir: Path, given: list[str], params: dict[str, Any], log: Path
+) -> list[str]:
+    """Name the teacher of a trial, trained beside the runs, unless one is ``given``.
 
-    They have the options that all trials share: ``train.py`` would pass on, say, the
-    rate.
+    It has the options that all trials share: ``train.py`` would pass on, say, the rate.
     """
-
-    def __init__(self, sweep: Sweep, work_dir: Path, options: list[str]) -> None:
-        self.sweep, self.work_dir, self.given = sweep, work_dir, options
-
-    def options(self, params: dict[str, Any], log: Path) -> list[str]:
-        """Option that names a trial's teacher, trained if need be; Failed if only it
-        asks.
-        """
-        varied = self.sweep.varied(params, self.work_dir)
-        common = self.sweep.common(self.work_dir)
-        given = [option.partition('=')[0] for option in self.given]
-        if _CHECKPOINT in {*varied, *common, *given}:
-            return []
-        own = as_options({k: varied[k] for k in varied if k in _OF_TEACHER})
-        seed = f'seed={self.sweep.seeds[0]}'
-        options = [*as_options(common), seed, *self.given, *own]
-        config = str(self.sweep.config(params))
-        key = hashlib.sha256(repr((config, options)).encode()).hexdigest()[:8]
-        folder = self.work_dir / 'runs' / f'teacher_{key}'
-        found = run_folders.read_if_whole(_Teacher, folder / TEACHER)
-        if not found or not Path(found['checkpoint'] or '/').exists():
-            arguments = [str(self.sweep.path), '--teacher-of', config]
-            arguments += ['--work-dir', str(folder)]
-            try:
-                children.run_tool('sweep.py', arguments, log, options)
-            except Failed as error:
-                if own:
-                    raise
-                raise UserError(f'no teacher: {error}') from None
-            found = read_as(_Teacher, folder / TEACHER)
-        path = found.get('checkpoint')
-        return [f'{_CHECKPOINT}={path}'] if path else []
+    varied, common = sweep.varied(params, work_dir), sweep.common(work_dir)
+    names = [option.partition('=')[0] for option in given]
+    if _CHECKPOINT in {*varied, *common, *names}:
+        return []
+    own = as_options({k: varied[k] for k in varied if k in _OF_TEACHER})
+    options = [*as_options(common), f'seed={sweep.seeds[0]}', *given, *own]
+    config = str(sweep.config_of(params))
+    key = hashlib.sha256(repr((config, options)).encode()).hexdigest()[:8]
+    folder = work_dir / 'runs' / f'teacher_{key}'
+    found = run_folders.read_if_whole(_Teacher, folder / TEACHER)
+    if not found or not Path(found['checkpoint'] or '/').exists():
+        arguments = [str(sweep.path), '--teacher-of', config, '--work-dir', str(folder)]
+        try:
+            child_processes.run_tool('sweep.py', arguments, log, options)
+        except Failed as error:
+            if own:
+                raise  # of this trial alone
+            raise UserError(f'no teacher: {error}') from None
+        found = read_as(_Teacher, folder / TEACHER)
+    path = found.get('checkpoint')
+    return [f'{_CHECKPOINT}={path}'] if path else []
 
 
 def as_options(values: dict[str, str]) -> list[str]:
@@ -177,9 +170,7 @@ def as_options(values: dict[str, str]) -> list[str]:
 
 
 def provide_teacher(args: Namespace) -> None:
-    """Train the teacher of a config, or find it, and leave its path in
-    ``teacher.json``.
-    """
+    """Train the teacher of a config, or find it; ``teacher.json`` has its path."""
     from hkd_mm.config.compose import compose_config
     from hkd_mm.config.data_summary import resolve_data, summarize_data
     from hkd_mm.training import stages

@@ -126,9 +126,7 @@ def card_text(manifest: Manifest, run: SourceRun) -> str:
 
 
 def packed_card(card: str, manifest: Manifest, weights: str) -> str:
-    """Write the card of a packed export, with its ``weights``, and a header for the
-    Hub.
-    """
+    """Write the card of a packed export, with ``weights`` and a header for hubs."""
     text = manifest.licence
     card = re.sub(r'(?m)^Licence: .*$', lambda _: _licence(text), card, count=1)
     head: dict = dict(license=hub_licence(text) or 'other')

@@ -1,7 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Compare answers of exported files with those of the trained network."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +41,6 @@ def graph_of(path: Path) -> Callable[[np.ndarray], np.ndarray]:
         str(path), options, providers=['CPUExecutionProvider']
     )
     return lambda images: session.run(None, dict(images=images))[0]
-
-
-def image_probabilities(path: Path, images: Iterable[np.ndarray]) -> np.ndarray:
-    """Probabilities of a graph that takes images, of any size (H, W, C)."""
-    graph = graph_of(path)
-    return np.concatenate([graph(image[None]) for image in images])
 
 
 def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

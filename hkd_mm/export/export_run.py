@@ -4,14 +4,14 @@
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from hkd_mm.errors import UserError
+from hkd_mm.experiments.table_text import make_table
 from hkd_mm.export.options import NAMES, ExportOptions
 from hkd_mm.inference.manifest import FILE, Manifest, write_manifest
 from hkd_mm.lazy import require
@@ -46,7 +46,7 @@ def export(
     options = options or ExportOptions()
     require_packages(options.executorch)
     from hkd_mm.export.card import card_text
-    from hkd_mm.export.exporter import ClassifierExporter, SegmentorExporter
+    from hkd_mm.export.export_tasks import ClassifierExporter, SegmentorExporter
     from hkd_mm.inference.run_folder import read_run
 
     out = Path(out) if out else Path(run_dir) / 'export'
@@ -76,16 +76,14 @@ def require_packages(executorch: bool = False) -> None:
     for module, package in _PACKAGES.items():
         require(module, 'an export', f'"{package}"')
     if executorch:
-        from hkd_mm.export.onnx_files import require_executorch
+        from hkd_mm.export.onnx_writer import require_executorch
 
         require_executorch()
 
 
 @contextmanager
 def _staging(out: Path) -> Iterator[Path]:
-    """Make a hidden folder to write to, and remove it and what killed exports have
-    left.
-    """
+    """Make a hidden folder to write to; remove it, and those of killed exports."""
     for above in out.absolute().parents:
         if above.is_dir() and (above / FILE).exists():
             raise UserError(f'--out {out} is inside the export {above}; give another')
@@ -122,14 +120,18 @@ def _alive(process: int) -> bool:
 def _print_tables(exporter) -> None:
     """Print the files, and figures of each class; also of one refused."""
     key, score = exporter.score
-    files = _table(
+    differences = {}  # of a file from what it was made of, the largest
+    for kind in exporter.files:
+        found = exporter.checks.get('logits' if kind == 'fp32' else kind, {})
+        differences[kind] = found.get('max', found.get('max_logit_difference'))
+    files = make_table(
         f'validation, {len(exporter.val)} images',
         ('file', 'MB', 'max difference', score),
         (
             (
                 spec.path,
                 f'{spec.bytes / 1e6:.2f}',
-                _difference(exporter.checks, kind),
+                '-' if differences[kind] is None else f'{differences[kind]:.1e}',
                 f'{100 * exporter.measured[kind][key]:.2f}'
                 if kind in exporter.measured
                 else '-',
@@ -141,34 +143,16 @@ def _print_tables(exporter) -> None:
     console.print(files)
     if 'int8' in exporter.measured:
         before, after = exporter.by_part['fp32'], exporter.by_part['int8']
-        rows = (_part(name, before[name], after[name]) for name in before)
+        rows = []
+        for name in before:
+            pair = before[name], after[name]
+            cells = ['-' if v is None else f'{100 * v:.1f}' for v in pair]
+            lost = '-' if None in pair else f'{100 * (pair[1] - pair[0]):+.1f}'
+            rows.append([name, *cells, lost])
         columns = ('', 'fp32', 'int8', 'points')
-        console.print(_table(exporter.parts, columns, rows))
+        console.print(make_table(exporter.parts, columns, rows))
     if by_class := exporter.checks.get('confident_by_class'):
         title = 'confident answers on validation'
         columns = ('class', 'images', 'correct', 'wrong', 'predicted')
-        rows = ((name, *found.values()) for name, found in by_class.items())
-        console.print(_table(title, columns, rows))
-
-
-def _table(title: str, columns: Iterable[str], rows: Iterable) -> Table:
-    table = Table(title=title)
-    for index, name in enumerate(columns):
-        table.add_column(name, justify='right' if index else 'left')
-    for row in rows:
-        table.add_row(*map(str, row))
-    return table
-
-
-def _part(name: str, before: float | None, after: float | None) -> list[str]:
-    cells = ['-' if v is None else f'{100 * v:.1f}' for v in (before, after)]
-    points = '-'
-    if None not in (before, after):
-        points = f'{100 * (after - before):+.1f}'
-    return [name, *cells, points]
-
-
-def _difference(checks: dict, kind: str) -> str:
-    found = checks.get('logits' if kind == 'fp32' else kind, {})
-    value = found.get('max', found.get('max_logit_difference'))
-    return '-' if value is None else f'{value:.1e}'
+        rows = ((name, *map(str, found.values())) for name, found in by_class.items())
+        console.print(make_table(title, columns, rows))

@@ -1,11 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Run a network from an ONNX file, or in torch.
 
-Both files may come from anybody. ONNX needs nothing of training; torch imports the
-training side when it is used. Weights are read without running code that could hide
-in them, and of the network that they name only registered parts are built, see
-:mod:`hkd_mm.engine.student_loading`. The config of a work dir is Python and runs when
-the work dir is read.
+Both files may come from anybody. ONNX needs nothing of training. Weights for torch are
+read without running code that could hide in them, and of the network that they name
+only registered parts are built. The config of a work dir is Python and runs when read.
 """
 
 import os

@@ -164,14 +164,23 @@ def check_suffix(out: Path) -> None:
 
 
 def write_table(out: Path, columns: list[str], rows: Iterable[list]) -> None:
-    """Write a table in the format of its suffix; texts are the first column and
-    ``best``.
-    """
+    """Write a table in the format of its suffix, whole or not at all."""
     if out.suffix == '.csv':
         tables.write_table(out, columns, (map(_cell, row) for row in rows))
-    else:
-        with replacing(out) as file:
-            _write_parquet(file, columns, iter(rows))
+        return
+    arrow, parquet = _pyarrow()
+    kinds = [getattr(arrow, kind)() for kind in _kinds(columns)]
+    schema = arrow.schema(list(zip(columns, kinds)))
+    rows = iter(rows)
+    with replacing(out) as file, parquet.ParquetWriter(file, schema) as writer:
+        while group := list(islice(rows, _GROUP)):
+            arrays = [
+                arrow.array(
+                    [printable(c) if isinstance(c, str) else c for c in column], kind
+                )
+                for column, kind in zip(zip(*group), kinds)
+            ]
+            writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
 
 
 def read_table(out: Path) -> Iterator[list]:
@@ -204,21 +213,6 @@ def _value(cell: str, kind: str) -> Any:
     if kind == 'bool_':
         return {'yes': True, 'no': False}.get(cell)
     return float(cell) if kind == 'float32' else cell
-
-
-def _write_parquet(file: Any, columns: list[str], rows: Iterator[list]) -> None:
-    arrow, parquet = _pyarrow()
-    kinds = [getattr(arrow, kind)() for kind in _kinds(columns)]
-    schema = arrow.schema(list(zip(columns, kinds)))
-    with parquet.ParquetWriter(file, schema) as writer:
-        while group := list(islice(rows, _GROUP)):
-            arrays = [
-                arrow.array(
-                    [printable(c) if isinstance(c, str) else c for c in column], kind
-                )
-                for column, kind in zip(zip(*group), kinds)
-            ]
-            writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
 
 
 def _kinds(columns: list[str]) -> list[str]:

@@ -17,10 +17,9 @@ _MARK = '.unfinished'
 class AtomicBackend(LocalBackend):
     """``LocalBackend`` whose ``put`` never leaves half a file behind.
 
-    The bytes go to a hidden file in the same folder, reach the disk, and
-    only then take the final name. A process killed at any moment leaves the
-    old file, or the new one, and at worst a ``.<name>.<pid>.part`` beside it.
-    Used as ``CheckpointHook(backend_args=dict(backend='atomic'))``.
+    A process killed at any moment leaves the old file, or the new one, and at worst a
+    ``.<name>.<pid>.part`` beside it. Used as
+    ``CheckpointHook(backend_args=dict(backend='atomic'))``.
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
@@ -41,7 +40,6 @@ class AtomicBackend(LocalBackend):
                 os.close(handle)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        """Write text as :meth:`put` writes bytes."""
         self.put(obj.encode(encoding), filepath)
 
 

@@ -14,6 +14,7 @@ import shlex
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from http.client import HTTPException
 from itertools import islice
 from pathlib import Path
@@ -26,7 +27,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.io.files import parse_json
+from hkd_mm.io.files import parse_json, read_bytes
 
 _STUDENT = 'architecture.'
 _HEADER = 'hkd_mm'  # key of the meta in a .safetensors file
@@ -51,9 +52,8 @@ def safe_load(path: str | os.PathLike) -> dict[str, Any]:
     """Read a ``.pth`` or ``.safetensors`` file to the CPU, weights only.
 
     Returns:
-        The stored dict, whose ``state_dict`` is a dict with names as keys; a bare state
-        dict comes back under that name. A ``.safetensors`` file has its ``meta`` as
-        JSON in its header, under ``hkd_mm``.
+        The stored dict; a bare state dict comes back as its ``state_dict``. A
+        ``.safetensors`` file has its ``meta`` as JSON in its header, under ``hkd_mm``.
 
     Raises:
         UserError: the file is missing, damaged, holds no weights or such as are no
@@ -107,8 +107,8 @@ def load(prefix: str, filename: str) -> dict[str, Any]:
     """Read a checkpoint for MMEngine, safely.
 
     Args:
-        prefix: of MMEngine's loaders, such as ``''`` or ``https://``; others
-            than these are model zoos, whose loaders may run code.
+        prefix: of MMEngine's loaders; others than ``''`` and ``https://`` are model
+            zoos, whose loaders may run code.
         filename: a path (``~`` is expanded) or an address with that prefix,
             which is downloaded once into torch's folder.
 
@@ -138,11 +138,7 @@ def load(prefix: str, filename: str) -> dict[str, Any]:
 
 
 def classes_of(meta: dict[str, Any]) -> tuple[str, ...] | None:
-    """Class names of the ``meta`` of a checkpoint, None if it has none.
-
-    They are in ``dataset_meta`` of a run's checkpoint (mmengine), and at the
-    top of a ``student.pth``.
-    """
+    """Class names in the ``meta`` of a run's checkpoint or ``student.pth``, or None."""
     for source in (meta.get('dataset_meta'), meta):
         known = source.get('classes') if isinstance(source, Mapping) else None
         if isinstance(known, (list, tuple)):
@@ -153,11 +149,7 @@ def classes_of(meta: dict[str, Any]) -> tuple[str, ...] | None:
 def check_classes(
     meta: dict[str, Any], classes: Sequence[str] | None, path: str
 ) -> None:
-    """Refuse a checkpoint whose outputs mean other classes.
-
-    Args:
-        classes: of the data, in the order of the labels; None where it has none.
-    """
+    """Refuse a checkpoint whose outputs mean other classes than those of the data."""
     known = classes_of(meta)
     if known is not None and classes is not None and known != tuple(classes):
         raise UserError(
@@ -168,13 +160,7 @@ def check_classes(
 
 
 def student_state_dict(checkpoint: dict[str, Any]) -> 'OrderedDict':
-    """Weights of the plain classifier in a checkpoint of any run.
-
-    A distillation run has its student under ``architecture.``.
-
-    Returns:
-        Name -> tensor, as the plain mmpretrain classifier names them.
-    """
+    """Weights of the plain classifier in a checkpoint of any run, by its own names."""
     state = checkpoint['state_dict']
     student = OrderedDict(
         (key[len(_STUDENT) :], value)
@@ -187,13 +173,10 @@ def student_state_dict(checkpoint: dict[str, Any]) -> 'OrderedDict':
 def load_weights(
     model: nn.Module, path: str | os.PathLike, role: str
 ) -> dict[str, Any]:
-    """Load a plain classifier's weights strictly from a safe checkpoint.
+    """Load a plain classifier's weights strictly; return the ``meta`` of the file.
 
     The checkpoint is of the classifier or of a distillation run with this
     student; ``role`` (teacher, student) is for messages.
-
-    Returns:
-        The ``meta`` dict of the checkpoint, empty where it has none.
 
     Raises:
         UserError: the file cannot be read safely, or does not match the model
@@ -278,11 +261,7 @@ def _kind(value: Any) -> tuple[tuple | None, str]:
 
 
 def check_tensors(state: Mapping[str, Any], path: str) -> None:
-    """Refuse weights that are not there or are no numbers.
-
-    Raises:
-        UserError: a tensor has no values, more than are stored, or NaN or infinity.
-    """
+    """Refuse a tensor without values, or with more than are stored, NaN or infinity."""
     for name, tensor in state.items():
         fault = _fault(tensor) if isinstance(tensor, Tensor) else None
         if fault:
@@ -326,10 +305,7 @@ def fitting_state(
     They may lie in a dict within the dict (``CONTAINERS`` first), under whatever
     prefix (``module.``, ``student.``, ``model._orig_mod.``), beside other tensors such
     as a criterion's. What is called like an average or a teacher is the second choice.
-
-    Args:
-        stored: contents of a file: weights by name, or dicts of them.
-        names: what the network calls its weights.
+    ``names`` is what the network calls its weights.
 
     Returns:
         Name -> tensor, and which dict and prefix they were found under;
@@ -374,10 +350,7 @@ def _dicts(stored: Mapping[str, Any], path: str = '') -> Iterator[tuple[str, dic
 
 
 def find_damage(path: str | Path) -> str | None:
-    """Check a ``.pth`` file by the safe loader.
-
-    Returns:
-        The damage in a few words, or None.
+    """Damage of a ``.pth`` file in a few words, or None.
 
     Raises:
         UserError: the disk does not let it be read, which says nothing of the file.
@@ -395,8 +368,7 @@ def latest_intact_checkpoint(work_dir: str | Path) -> str | None:
     """Find the checkpoint to resume a run from, None without an intact one.
 
     It is the one that ``last_checkpoint`` names, if it is intact, else the newest older
-    ``epoch_*.pth`` (``iter_*.pth``) that is; where nothing is named, the newest intact
-    one. Each skipped file is logged as a warning. The folder may have been moved since.
+    ``epoch_*.pth`` (``iter_*.pth``) that is; where nothing is named, the newest.
     """
     folder = Path(work_dir)
     saved = {path: _step(path) for path in folder.glob('*.pth')}
@@ -414,23 +386,17 @@ def latest_intact_checkpoint(work_dir: str | Path) -> str | None:
             if path.name != named.name and (step is None or saved[path] < step)
         ]
         candidates = [named, *older]
+    warn = partial(print_log, logger='current', level=logging.WARNING)
     for path in candidates:
         damage = find_damage(path)
         if damage is None:
             return str(path)
-        _warn(
+        warn(
             f'CHECKPOINT {path} IS NOT USED: {damage}. Falling back to the one before.'
         )
     if candidates:
-        _warn(
-            f'NO INTACT CHECKPOINT IS LEFT IN {folder}: training starts from '
-            'the beginning.'
-        )
+        warn(f'NO INTACT CHECKPOINT IS LEFT IN {folder}: training starts anew.')
     return None
-
-
-def _warn(message: str) -> None:
-    print_log(message, logger='current', level=logging.WARNING)
 
 
 def _step(path: Path) -> tuple[int, int] | None:
@@ -442,10 +408,10 @@ def _step(path: Path) -> tuple[int, int] | None:
 def _named_last(folder: Path) -> Path | None:
     """The file that ``last_checkpoint`` names, if possible in this folder."""
     try:
-        with open(folder / 'last_checkpoint', 'rb') as file:
-            text = file.read(4096).decode(errors='replace').strip('\0 \n')
+        content = read_bytes(folder / 'last_checkpoint')[:4096]
     except OSError:
         return None
+    text = content.decode(errors='replace').strip('\0 \n')
     # killed while mmengine wrote it, or damaged
     if not text.endswith('.pth') or not text.isprintable():
         return None
@@ -489,11 +455,7 @@ def _load_safetensors(path: str) -> dict[str, Any]:
 
 
 def _check_file(path: str) -> None:
-    """Refuse what is no checkpoint, and archives that were damaged.
-
-    torch does not compare the checksums of its archive with the contents: a flipped bit
-    in a weight would go unnoticed.
-    """
+    """Refuse what is no checkpoint, and damaged archives: torch reads no checksums."""
     with open(path, 'rb') as file:
         start = file.read(512)
     if start.startswith(b'version https://git-lfs'):

@@ -68,8 +68,7 @@ def read_json(path: str | os.PathLike, **options) -> Any:
 def parse_json(data: bytes, **options) -> Any:
     """Parse JSON whose author may be anybody.
 
-    Nesting that the parser's stack might not bear is refused: Python's own
-    guard depends on a limit that other packages raise.
+    Python's own guard of its stack depends on a limit that other packages raise.
 
     Raises:
         ValueError: no JSON, or nested too deeply.
@@ -99,11 +98,11 @@ def read_record(path: str | os.PathLike) -> dict[str, Any]:
 
 @contextmanager
 def replacing(path: Path, mode: str = 'wb', **options) -> Iterator[IO]:
-    """Open a file that takes its name when the block has ended well.
-
-    An existing file of that name stays as it is until then.
-    """
-    aside = path.with_name(aside_name(path.name))
+    """Open a file that takes its name when the block has ended well."""
+    name = path.name
+    if len(os.fsencode(name)) > 200:  # with more the disk might not take it
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    aside = path.with_name(f'.{name}.{os.getpid()}.part')
     try:
         with open(aside, mode, **options) as file:
             yield file
@@ -112,13 +111,6 @@ def replacing(path: Path, mode: str = 'wb', **options) -> Iterator[IO]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def aside_name(name: str) -> str:
-    """Hidden name beside a file; that of a long one is short enough for the disk."""
-    if len(os.fsencode(name)) > 200:
-        name = hashlib.sha256(os.fsencode(name)).hexdigest()
-    return f'.{name}.{os.getpid()}.part'
 
 
 def is_skipped(name: str) -> bool:
@@ -134,12 +126,10 @@ def walk(
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder with the names of its files, both sorted.
 
-    Links to folders are followed. A folder that was read before, under
-    whatever path, is not read again, so loops and chains of links end.
+    Links to folders are followed, but no folder is read twice, so loops of links end.
 
     Args:
-        on_repeat: called with the path of each folder that is left out
-            because it was read before.
+        on_repeat: called with the path of each folder that was read before.
         on_odd: called with what is neither file nor folder: FIFOs, devices, links
             to nowhere.
         on_error: called where a folder cannot be listed, which is then left out.

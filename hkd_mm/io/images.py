@@ -3,8 +3,6 @@
 
 import io
 import os
-import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
@@ -25,24 +23,6 @@ IMAGE_SUFFIXES = frozenset((*_JPEG, '.png', '.bmp', '.tif', '.tiff', '.webp', *_
 _FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF')
 _HEIF_BRANDS = (b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'mif1', b'msf1')
 MAX_PIXELS = 100_000_000  # against files that unpack to gigabytes
-# What Pillow raises for odd or damaged files, found by fuzzing.
-FAILURES = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    RuntimeError,
-    EOFError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-
 _UPRIGHT = {  # value of the EXIF tag -> what undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -133,7 +113,6 @@ def reading(
     """Open an image for a block whose failures become one line.
 
     Args:
-        source: see :func:`read_rgb`.
         name: of the image in the message.
         remedy: ends the message.
 
@@ -148,7 +127,9 @@ def reading(
         as_it_is = isinstance(source, (Image.Image, np.ndarray))
         with nullcontext(source) if as_it_is else _opened(source) as image:
             yield image
-    except FAILURES as error:
+    except UserError:
+        raise
+    except Exception as error:  # of odd or damaged files Pillow raises about any
         raise UserError(
             f'{name or _name(source)} cannot be read ({_reason(error, source)}){remedy}'
         ) from None
@@ -229,7 +210,7 @@ def decode(image: Image.Image, max_pixels: int) -> np.ndarray:
     EXIF orientation is applied. Grey becomes three equal channels, 16-bit
     grey is scaled so that 65535 becomes 255, CMYK and palettes become RGB,
     and transparent pixels are blended with white. Of several frames the
-    first is taken. Colour profiles are not applied. Raises ``FAILURES``.
+    first is taken. Colour profiles are not applied.
     """
     check_size(image, max_pixels)
     image.load()
@@ -250,8 +231,7 @@ def _orientation(image: Image.Image) -> int | None:
 def upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation of a loaded image.
 
-    ``ImageOps.exif_transpose`` rewrites the whole EXIF block, which may hold
-    more than Pillow can write.
+    ``ImageOps.exif_transpose`` writes the EXIF block again, which Pillow may not.
     """
     turn = _UPRIGHT.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
@@ -271,7 +251,11 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith('I'):
-        return Image.fromarray(_from_16_bit(np.asarray(image))).convert('RGB')
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise ValueError('more than 16 bits a pixel are not supported')
+        pixels = (pixels.astype(np.uint32) + 128) // 257
+        return Image.fromarray(pixels.astype(np.uint8)).convert('RGB')
     if image.mode == 'F':
         raise ValueError('floating-point pixels are not supported')
     if image.mode in _ALPHA or 'transparency' in image.info:
@@ -279,15 +263,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new('RGBA', image.size, 'white')
         image = Image.alpha_composite(white, image)
     return image if image.mode == 'RGB' else image.convert('RGB')
-
-
-def _from_16_bit(pixels: np.ndarray) -> np.ndarray:
-    if pixels.min() < 0 or pixels.max() > 65535:
-        raise ValueError('more than 16 bits a pixel are not supported')
-    pixels = pixels.astype(np.uint32)
-    pixels += 128
-    pixels //= 257
-    return pixels.astype(np.uint8)
 
 
 def refuse_deep_colour(image: Image.Image) -> None:

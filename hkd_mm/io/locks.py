@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,11 @@ os.register_at_fork(after_in_child=_forget)
 
 @contextmanager
 def locked(folder: Path, wait: bool = True, waiting: str = '') -> Iterator[bool]:
-    """Hold the lock of a folder.
+    """Hold the lock of a folder, which is made when missing.
 
-    Its holder may take it again; another thread of the process may not. Without locks
-    of the file system two builders of a packed store write the same bytes to the same
-    offsets.
+    Its holder may take it again; another thread of the process may not.
 
     Args:
-        folder: made when missing.
         wait: until it is released.
         waiting: message on stderr before a wait.
 
@@ -69,7 +66,11 @@ def locked(folder: Path, wait: bool = True, waiting: str = '') -> Iterator[bool]
         if not held:
             yield False
             return
-        _sign(handle)
+        now = time.strftime('%Y-%m-%d %H:%M:%S')
+        text = f'process {os.getpid()} on {socket.gethostname()} since {now}\n'
+        with suppress(OSError):  # a full disk must not end the holder
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, text.encode(), 0)
         _mine.set(_mine.get() | {key})
         try:
             yield True
@@ -124,17 +125,6 @@ def _handle(folder: Path) -> Iterator[int]:
         if handle in _open:  # not in a child that was forked meanwhile
             _open.remove(handle)
             os.close(handle)
-
-
-def _sign(handle: int) -> None:
-    """Write the holder into the lock."""
-    now = time.strftime('%Y-%m-%d %H:%M:%S')
-    text = f'process {os.getpid()} on {socket.gethostname()} since {now}\n'
-    try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, text.encode(), 0)
-    except OSError:  # a full disk must not end the holder
-        pass
 
 
 def _take(handle: int, how: int) -> bool:

@@ -23,7 +23,12 @@ def drawable(text: str) -> tuple[str, str]:
     Where no installed font does, the text is spelt in ASCII by the package anyascii;
     without that package it is empty.
     """
-    shown = ''.join(c for c in unicodedata.normalize('NFC', clean(text)) if _seen(c))
+    shown = ''.join(
+        c
+        for c in unicodedata.normalize('NFC', clean(text))
+        # no joiner, mark of order or selector
+        if unicodedata.category(c) != 'Cf' and not '\ufe00' <= c <= '\ufe0f'
+    )
     if font := _font_of(frozenset(map(ord, shown))):
         return shown, font
     try:
@@ -53,7 +58,10 @@ def set_labels(axis: Any, names: Sequence[str], width: int = 24, **style) -> Non
         style: of the texts; ``fontsize`` in points.
     """
     pairs = drawable_names(names, width)
-    texts = [text if _shapes_matplotlib() else _reversed(text) for text, _ in pairs]
+    from matplotlib import ft2font
+
+    shapes = hasattr(ft2font, '__libraqm_version__')
+    texts = [text if shapes else _reversed(text) for text, _ in pairs]
     axis.set_ticks(range(len(names)), texts, parse_math=False, **style)
     for label, (_, font) in zip(axis.get_ticklabels(), pairs):
         properties = label.get_fontproperties().copy()
@@ -75,24 +83,12 @@ def draw_line(draw: Any, place: tuple[int, int], text: str, width: int) -> None:
     draw.text(place, cut if shapes else _reversed(cut), 'black', font)
 
 
-def _seen(character: str) -> bool:
-    """Whether a character is to be seen: no joiner, mark of order, selector."""
-    selector = '\ufe00' <= character <= '\ufe0f'
-    return unicodedata.category(character) != 'Cf' and not selector
-
-
 def _reversed(text: str) -> str:
     """Right-to-left text for a program that draws all from the left."""
     if not any(unicodedata.bidirectional(c) in ('R', 'AL') for c in text):
         return text
     latin = re.compile('[!-~]+( [!-~]+)*')
     return latin.sub(lambda found: found[0][::-1], text[::-1])
-
-
-def _shapes_matplotlib() -> bool:
-    from matplotlib import ft2font
-
-    return hasattr(ft2font, '__libraqm_version__')
 
 
 def _font_of(needed: frozenset[int]) -> str | None:

@@ -46,10 +46,9 @@ def how_far(
 def left_of_runs(
     finished: Sequence[float], running: Sequence[float], waiting: int, side_by_side: int
 ) -> float | None:
-    """Estimate the seconds that parallel runs still take.
+    """Estimate the seconds that parallel runs still take; None before one has finished.
 
-    ``finished`` and ``running`` are seconds of each run, ``waiting`` is a
-    number of runs; the estimate is None before a run has finished.
+    ``finished`` and ``running`` are seconds of each run, ``waiting`` a number of runs.
     """
     if not finished:
         return None
@@ -109,12 +108,10 @@ class Progress:
 
     @property
     def in_place(self) -> bool:
-        """Whether a bar is on the screen."""
         return self._bar is not None
 
     @property
     def due(self) -> bool:
-        """Whether it is time to show something."""
         wait = EVERY if self._bar is None else REDRAW
         return time.monotonic() - self._shown >= wait
 
@@ -189,11 +186,7 @@ def default_workers() -> int:
 
 
 def check_workers(workers: int) -> None:
-    """Refuse a number of processes that no machine has.
-
-    Raises:
-        UserError: it is below 0 or above 1024.
-    """
+    """Refuse a number of processes below 0 or above 1024."""
     if not 0 <= workers <= _MOST_WORKERS:
         raise UserError(
             f'--workers {workers} must lie between 0, all cores, and {_MOST_WORKERS}'
@@ -206,8 +199,6 @@ def parallel_map(
     """Map an importable function over items; results in their order.
 
     Args:
-        function: takes one item.
-        items: its arguments.
         what: the job, shown with its progress on stderr.
         workers: processes; 0 takes all cores, 1 stays in this process.
     """

@@ -43,16 +43,7 @@ def validate(kind: type[T], data: Any, source: str, remedy: str = '') -> T:
 
 
 def read_as(kind: type[T], path: str | os.PathLike, remedy: str = '') -> T:
-    """Read a JSON file as a typed value.
-
-    Args:
-        kind: as :func:`validate` takes it.
-        path: of the file.
-        remedy: ends the message.
-
-    Raises:
-        UserError: the file cannot be read, is no JSON, or something else.
-    """
+    """Read a JSON file as a typed value, see :func:`validate`."""
     try:
         data = read_json(path)
     except (OSError, ValueError) as error:

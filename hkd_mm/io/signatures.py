@@ -1,9 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Read constructor arguments of registered classes from their source.
-
-A misspelled option is refused before torch is imported, so the class itself
-cannot be inspected.
-"""
+"""Read constructor arguments of registered classes from their source, without torch."""
 
 import ast
 import re

@@ -52,16 +52,30 @@ def provenance(folder: Path) -> list[tuple[str, str]]:
 def card_section(data: ReportData) -> Section:
     """What, data, licence, use, metrics, command and versions."""
     method = data.closest
-    report = method.outcome.reports[0]
+    outcome, reports = method.outcome, method.outcome.reports
+    seeds = ', '.join(str(report.get('seed', '?')) for report in reports)
+    trained = (
+        f'{reports[0].get("epochs", "?")} epochs, {outcome.minutes:.1f} minutes, '
+        f'seeds {seeds}; the checkpoint of the best validation'
+    )
+    root = (method_config(method) or {}).get('data_root')
+    name = Path(str(root)).name if root else 'unknown'
+    split = split_name(reports[0].get('split_hash'))
+    note = f'. {unknown_groups_note(data.group_name)}' if data.unknown else ''
+    metrics = ', '.join(
+        f'{title_of(key)} {format_mean_sd(*outcome.test(key))}'
+        for key in CARD_METRICS['segmentation' if data.of_masks else 'classification']
+        if all(key in test for test in outcome.tests)
+    )
     items = [
         ('Model', _model(data, method)),
-        ('Trained', _training(method)),
-        ('Data', _data(data, method)),
+        ('Trained', trained),
+        ('Data', f'{name}, {split}; tested on {data.image_count}{note}'),
         ('Licence', LICENCE),
         ('Intended use', INTENDED_USE),
-        ('Metrics', _metrics(data, method)),
+        ('Metrics', metrics),
         ('Weak points', _weak_points(data, method)),
-        ('Config', str(report.get('config', 'unknown'))),
+        ('Config', str(reports[0].get('config', 'unknown'))),
         *provenance(method.folders[0]),
     ]
     how = (
@@ -83,32 +97,6 @@ def _model(data: ReportData, method: ReportMethod) -> str:
     if data.teacher and data.teacher is not method:
         text += f'; taught by {data.teacher.title}'
     return text
-
-
-def _training(method: ReportMethod) -> str:
-    reports = method.outcome.reports
-    seeds = ', '.join(str(report.get('seed', '?')) for report in reports)
-    return (
-        f'{reports[0].get("epochs", "?")} epochs, {method.outcome.minutes:.1f} minutes'
-        f', seeds {seeds}; the checkpoint of the best validation'
-    )
-
-
-def _data(data: ReportData, method: ReportMethod) -> str:
-    root = (method_config(method) or {}).get('data_root')
-    name = Path(str(root)).name if root else 'unknown'
-    split = split_name(method.outcome.reports[0].get('split_hash'))
-    note = f'. {unknown_groups_note(data.group_name)}' if data.unknown else ''
-    return f'{name}, {split}; tested on {data.image_count}{note}'
-
-
-def _metrics(data: ReportData, method: ReportMethod) -> str:
-    task = 'segmentation' if data.of_masks else 'classification'
-    return ', '.join(
-        f'{title_of(key)} {format_mean_sd(*method.outcome.test(key))}'
-        for key in CARD_METRICS[task]
-        if all(key in test for test in method.outcome.tests)
-    )
 
 
 def _weak_points(data: ReportData, method: ReportMethod) -> str:

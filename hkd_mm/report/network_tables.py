@@ -7,10 +7,10 @@ import torch
 from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from hkd_mm.config.compose import read_config
 from hkd_mm.config.networks import network_config, network_names, set_network
+from hkd_mm.experiments.table_text import make_table
 from hkd_mm.models.networks.complexity import complexity
 from hkd_mm.registry import MODELS
 
@@ -39,9 +39,8 @@ def print_network_table(names: Sequence[str], sizes: Sequence[int]) -> None:
     Names are those of ``configs/_base_/models``, none for all of them, or config
     files; of a distillation the student is shown.
     """
-    table = Table('network')
-    for title in ('parameters / M', *(f'GMACs at {size}' for size in sizes)):
-        table.add_column(title, justify='right')
+    columns = ['network', 'parameters / M', *(f'GMACs at {size}' for size in sizes)]
+    rows = []
     for name in names or network_names():
         if name.endswith('.py'):
             model = read_config(name).model
@@ -50,9 +49,9 @@ def print_network_table(names: Sequence[str], sizes: Sequence[int]) -> None:
             network = network_config(name, pretrained=False)
         row = network_complexity(network, sizes)
         values = (row['parameters'] / 1e6, *row['gmacs'])
-        table.add_row(escape(name), *(f'{value:.3f}' for value in values))
+        rows.append([escape(name), *(f'{value:.3f}' for value in values)])
     console = Console()
-    console.print(table)
+    console.print(make_table(None, columns, rows))
     console.print(
         '1 MAC = a multiplication and an addition. Papers mostly '
         'print GMACs under the name GFLOPs.'

@@ -84,18 +84,6 @@ def make_report(
 def _make_sections(
     data: ReportData, report: Callable[[str], None]
 ) -> Iterator[Section]:
-    makers = _sections(data.of_masks)
-    with Progress('report', len(makers), 'sections') as progress:
-        for make in makers:
-            start = time.perf_counter()
-            section = make(data)
-            if (spent := time.perf_counter() - start) > 5:
-                report(f'{section.title}: {spent:.0f} s')
-            yield section
-            progress.advance(note=section.title)
-
-
-def _sections(of_masks: bool) -> list[Callable[[ReportData], Section]]:
     from hkd_mm.report import (
         classes,
         comparison,
@@ -105,33 +93,40 @@ def _sections(of_masks: bool) -> list[Callable[[ReportData], Section]]:
         training,
     )
 
-    if of_masks:
+    of_task = [
+        classes.f1_section,
+        classes.confusion_section,
+        classes.calibration_section,
+        classes.risk_section,
+        classes.roc_section,
+        training.training_section,
+        classes.agreement_section,
+        pictures.grad_cam_section,
+        pictures.lost_section,
+        subgroups.subgroups_section,
+    ]
+    if data.of_masks:
         of_task = [
             training.slices_section,
             training.patients_section,
             training.training_section,
             pictures.masks_section,
         ]
-    else:
-        of_task = [
-            classes.f1_section,
-            classes.confusion_section,
-            classes.calibration_section,
-            classes.risk_section,
-            classes.roc_section,
-            training.training_section,
-            classes.agreement_section,
-            pictures.grad_cam_section,
-            pictures.lost_section,
-            subgroups.subgroups_section,
-        ]
-    return [
+    makers = [
         comparison.comparison_section,
         comparison.cost_section,
         *of_task,
         subgroups.leakage_section,
         model_card.card_section,
     ]
+    with Progress('report', len(makers), 'sections') as progress:
+        for make in makers:
+            start = time.perf_counter()
+            section = make(data)
+            if (spent := time.perf_counter() - start) > 5:
+                report(f'{section.title}: {spent:.0f} s')
+            yield section
+            progress.advance(note=section.title)
 
 
 class Part(NamedTuple):

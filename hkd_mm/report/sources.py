@@ -13,7 +13,7 @@ from hkd_mm.config.packing import stock_steps
 from hkd_mm.config.tree import dataset_chain
 from hkd_mm.engine.run_files import finished_run
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import children
+from hkd_mm.experiments import child_processes
 from hkd_mm.io.signatures import type_name
 from hkd_mm.report.data import ReportData, ReportMethod, read_same
 
@@ -35,9 +35,7 @@ def data_root(data: ReportData) -> Path | None:
 
 
 def read_dataset(data: ReportData, split: str, method: ReportMethod | None = None):
-    """The dataset of a split with the test pipeline of ``method``, or none; None if
-    away.
-    """
+    """The dataset of a split, with the test pipeline of ``method``; None if away."""
     cfg, root = method_config(method or data.closest), data_root(data)
     if cfg is None or root is None or not cfg.get('test_dataloader'):
         return None
@@ -109,8 +107,8 @@ def predict(folder: Path, data_root: str | None = None) -> None:
     arguments = [str(folder), '--work-dir', str(place), '--out', str(folder / VAL_FILE)]
     try:
         log = place / 'console.log'
-        children.run_tool('test.py', arguments, log, options, threads=1)
-    except (children.Failed, children.Interrupted) as error:
+        child_processes.run_tool('test.py', arguments, log, options, threads=1)
+    except (child_processes.Failed, child_processes.Interrupted) as error:
         raise UserError(
             f'{folder}: its validation split cannot be predicted ({error}); '
             '--no-calibration does without'

@@ -44,9 +44,7 @@ def age_band(text: str) -> str:
 
 
 def read_metadata(path: Path) -> dict[str, dict[str, str]]:
-    """Sample id -> ``age`` (a band), ``sex``, ``site`` of a CSV, as HAM10000 calls
-    them.
-    """
+    """Sample id -> ``age`` (a band), ``sex``, ``site`` of a CSV of HAM10000 or ISIC."""
     if not path.is_file():
         raise UserError(f'--metadata {path} does not exist')
     rows = read_table(path)
@@ -167,7 +165,13 @@ def _hashes(data: ReportData) -> str:
 
 
 def _parts(data: ReportData) -> list[tuple[str, str]]:
-    parts, name = _from_data(data) or _from_predictions(data), data.group_name
+    parts, name = _from_data(data), data.group_name
+    if parts is None:  # validation and test, as far as their predictions are stored
+        known = [m for m in data.methods if m.val_labels is not None]
+        parts = (
+            {'val': dict(zip(known[0].val_ids, known[0].val_groups))} if known else {}
+        )
+        parts['test'] = dict(zip(data.sample_ids, data.groups))
     counts = {
         split: table_text.format_image_count(part, part.values(), name)
         for split, part in parts.items()
@@ -193,13 +197,6 @@ def _from_data(data: ReportData) -> dict[str, dict[str, str]] | None:
             return None
         parts[split] = lesions(dataset)
     return parts if set(parts['test']) == set(data.sample_ids) else None
-
-
-def _from_predictions(data: ReportData) -> dict[str, dict[str, str]]:
-    test = dict(zip(data.sample_ids, data.groups))
-    method = next((m for m in data.methods if m.val_labels is not None), None)
-    val = dict(val=dict(zip(method.val_ids, method.val_groups))) if method else {}
-    return dict(val, test=test)
 
 
 class _VerifyReport(TypedDict):

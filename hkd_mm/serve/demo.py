@@ -47,8 +47,7 @@ def main(
         raise UserError(f'--root-path {root_path}: write it as /NAME, without a / last')
     hosts = hosts_of(host, allowed_host)
     check_address(host, port)
-    pairs = [named(text) for text in networks]
-    sides = [Side(name or os.path.basename(path) or path, path) for name, path in pairs]
+    sides = [Side(*_named(text)) for text in networks]
     most, pixels = round(1e6 * max_megabytes), round(1e6 * max_megapixels)
     app = Page(sides, most, pixels, hosts, root_path)
     if host not in _LOCAL:
@@ -57,6 +56,11 @@ def main(
     _serve(app, host, port)
     sys.stdout.flush()
     os._exit(0)  # Python takes seconds to forget torch; nothing is to be saved
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, path = named(text)
+    return name or os.path.basename(path) or path, path
 
 
 def check_address(host: str, port: int) -> None:

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from hkd_mm.config.compose import compose_config
 from hkd_mm.engine.run_files import STUDENT, finished_run
 from hkd_mm.errors import UserError
+from hkd_mm.experiments.table_text import make_table
 from hkd_mm.inference.manifest import FILE, read_manifest
 from hkd_mm.inference.run_folder import SourceRun, load_network
 from hkd_mm.inference.student import named
@@ -127,7 +127,7 @@ def make_graphs(subject: Subject, runtimes: Sequence[str], folder: Path) -> None
     require_packages()
     import onnx
 
-    from hkd_mm.export.onnx_files import export_network, quantise, save
+    from hkd_mm.export.onnx_writer import export_network, quantise, save
 
     if 'onnx' not in subject.graphs:
         fp32 = subject.graphs['onnx'] = folder / f'{subject.name}.onnx'
@@ -285,17 +285,15 @@ def baselines(rows: Sequence[dict[str, Any]], wanted: tuple[str, str]) -> Iterat
 
 
 def _print_rows(rows: list[dict[str, Any]], console: Console) -> None:
-    table = Table(title='milliseconds of a batch')
     keys = ('network', 'runtime', 'batch', 'threads')
     figures = ('median', 'p99', 'times faster', 'peak MB', 'file MB')
-    for index, name in enumerate((*keys, *figures)):
-        table.add_column(name, justify='right' if index > 1 else 'left')
+    cells = []
     for row in rows:
         values = map(row.get, ('median_ms', 'p99_ms', 'times_faster'))
         sizes = (row.get(key) for key in ('peak_bytes', 'file_bytes'))
         values = [*values, *(size and size / 1e6 for size in sizes)]
-        table.add_row(*(str(row[key]) for key in keys), *map(_number, values))
-    console.print(table)
+        cells.append([*(str(row[key]) for key in keys), *map(_number, values)])
+    console.print(make_table('milliseconds of a batch', keys + figures, cells, left=2))
 
 
 def _number(value: float | None) -> str:

@@ -42,9 +42,7 @@ class Job:
 
 @dataclass
 class Timing:
-    """What was measured of a job: seconds by round, peak of memory in bytes, or an
-    error.
-    """
+    """What was measured of a job: seconds by round, peak bytes of memory, an error."""
 
     job: Job
     rounds: list[list[float]]
@@ -153,19 +151,14 @@ def work(pipe: Connection, job: Job) -> None:
         return
     pipe.send('')
     while (request := pipe.recv()) is not None:
-        pipe.send(_time(call, *request))
+        (seconds, calls), times = request, []
+        end = time.perf_counter() + seconds
+        while len(times) < calls or time.perf_counter() < end:
+            begun = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - begun)
+        pipe.send(times)
     pipe.send(_peak_memory())
-
-
-def _time(call: Callable[[], object], seconds: float, calls: int) -> list[float]:
-    """Seconds of each call, at least so many and for at least so long."""
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < calls or time.perf_counter() < end:
-        begun = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - begun)
-    return times
 
 
 def _load(job: Job) -> Callable[[], object]:

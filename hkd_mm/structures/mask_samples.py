@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """True and predicted masks of a batch as whole tensors."""
 
-import torch
 from torch import Tensor
 
 from hkd_mm.errors import UserError
@@ -29,7 +28,6 @@ class MaskSamples:
         return len(self.gt_masks)
 
     def __getitem__(self, item: slice) -> 'MaskSamples':
-        """A part of the batch; there are no single samples."""
         if not isinstance(item, slice):
             raise TypeError('MaskSamples takes slices: there is one tensor')
         return MaskSamples(self.gt_masks[item], self.index[item], self.view)
@@ -39,13 +37,9 @@ class MaskSamples:
         """The masks as losses take them, (B, h, w) int64."""
         return self.gt_masks.long()
 
-    @property
-    def targets(self) -> Tensor:
-        """The targets of a loss: ``gt_labels``."""
-        return self.gt_labels
+    targets = gt_labels
 
     def to(self, *args, **kwargs) -> 'MaskSamples':
-        """A copy on another device."""
         return MaskSamples(
             self.gt_masks.to(*args, **kwargs), self.index.to(*args, **kwargs), self.view
         )
@@ -60,11 +54,9 @@ class MaskPredictions(dict):
     """
 
     def __init__(self, logits: Tensor, samples: MaskSamples) -> None:
-        logits = logits.float()
+        logits, binary = logits.float(), logits.shape[1] == 1
         super().__init__(
-            batch_probabilities=torch.sigmoid(logits)
-            if logits.shape[1] == 1
-            else torch.softmax(logits, 1),
+            batch_probabilities=logits.sigmoid() if binary else logits.softmax(1),
             batch_masks=samples.gt_masks,
             batch_index=samples.index,
         )

@@ -38,9 +38,7 @@ def copy_of(ids: Numbers) -> Numbers:
 
 
 def predicted(logits: Tensor) -> Tensor:
-    """The class of every image (N, C) or pixel (N, C, h, w).
-
-    For pixels C may be 1, a class against the background.
+    """The class of every image (N, C) or pixel (N, C, h, w), C = 1 against background.
 
     Returns:
         (N,) or (N, h, w) int64.
@@ -51,12 +49,9 @@ def predicted(logits: Tensor) -> Tensor:
 
 
 def masks_of(probabilities: Tensor, threshold: float = 0.5) -> Tensor:
-    """The class of every pixel of (B, C, h, w) probabilities.
+    """The class (B, h, w), uint8, of every pixel of (B, C, h, w) probabilities.
 
     With C = 1 the pixels at the threshold or above are foreground.
-
-    Returns:
-        (B, h, w) uint8.
     """
     if probabilities.shape[1] == 1:
         found = probabilities[:, 0] >= threshold
@@ -68,8 +63,8 @@ def masks_of(probabilities: Tensor, threshold: float = 0.5) -> Tensor:
 class PackedSamples(Sequence):
     """Labels of a batch as whole tensors.
 
-    Also a sequence of mmpretrain's ``DataSample``, made on access, so that
-    every head and metric of mmpretrain takes it; hkd_mm does not need them.
+    Also a sequence of mmpretrain's ``DataSample``, made on access for its heads and
+    metrics.
 
     Args:
         gt_labels: (B,) int64.
@@ -93,7 +88,6 @@ class PackedSamples(Sequence):
         return len(self.gt_labels)
 
     def __getitem__(self, item: int | slice) -> 'DataSample | PackedSamples':
-        """One sample, or a part of the batch."""
         if isinstance(item, slice):
             return self.mapped(lambda x: x[item])
         if item in self._made:
@@ -114,7 +108,6 @@ class PackedSamples(Sequence):
         return self.gt_labels if self.gt_scores is None else self.gt_scores
 
     def to(self, *args, **kwargs) -> 'PackedSamples':
-        """A copy on another device."""
         return self.mapped(lambda x: x.to(*args, **kwargs))
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> 'PackedSamples':

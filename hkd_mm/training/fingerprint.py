@@ -90,9 +90,7 @@ class RunFingerprint:
 
     @classmethod
     def of(cls, cfg: Config, summary: DataSummary) -> 'RunFingerprint':
-        """Compute it for a training that starts; all processes of a run call it
-        together.
-        """
+        """Compute it for a training that starts, in all processes together."""
         return cls(dict(data=plain(_data(cfg, summary)), **settings(cfg)))
 
     @property

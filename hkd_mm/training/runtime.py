@@ -12,7 +12,6 @@ from mmengine.config import Config
 from mmengine.device import utils
 from mmengine.dist import get_world_size, is_main_process
 
-from hkd_mm.config.tree import hooks
 from hkd_mm.engine.distributed import init_process_group
 from hkd_mm.engine.memory import tune_malloc
 from hkd_mm.errors import UserError
@@ -130,25 +129,6 @@ def hold_work_dir(path: str) -> Iterator[None]:
                 'for its end, or give another --work-dir'
             )
         yield
-
-
-@contextmanager
-def annotate_os_error(path: str) -> Iterator[None]:
-    """Give an ``OSError`` of writing, which names no file, the folder."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is not None and not error.filename:
-            error.filename = path
-        raise
-
-
-def ensure_hooks(cfg: Config, *types: str) -> None:
-    """Add hooks that the tools rely on to a config that has none of them."""
-    present = {hook.get('type') for hook in hooks(cfg)}
-    missing = [dict(type=name) for name in types if name not in present]
-    if missing:
-        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *missing]
 
 
 def describe_device(device: str) -> str:

@@ -9,7 +9,7 @@ from mmengine.registry import DefaultScope
 
 from hkd_mm.config.compose import Options, config_named, load_config
 from hkd_mm.config.data_summary import DataSummary
-from hkd_mm.config.networks import check_same_network, same_kind
+from hkd_mm.config.networks import check_same_network, essence
 from hkd_mm.config.teacher_options import stage_options, teacher_options
 from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
@@ -107,7 +107,7 @@ def _config_of(cfg: Config, network: dict) -> Path | None:
     data = Config.fromfile(own).data_root
     for file in [own, *sorted(own.parent.glob('[!_]*.py'))]:
         found = Config.fromfile(file)
-        if found.get('data_root') == data and same_kind(found.model, network):
+        if found.get('data_root') == data and essence(found.model) == essence(network):
             here = Path.cwd()
             return file.relative_to(here) if here in file.parents else file
     return None

@@ -117,9 +117,9 @@ def _normalised(meta: dict, preprocessor: nn.Module) -> list[Difference]:
     found = []
     for name in ('to_rgb', *_NOTHING):
         trained, tested = there.get(name), getattr(preprocessor, name, None)
-        # where to_rgb is not said, kinds of preprocessors have defaults that differ
-        same = None in (trained, tested) or bool(trained) == bool(tested)
-        if name != 'to_rgb':
+        if name == 'to_rgb':  # unsaid: the defaults of preprocessors differ
+            same = None in (trained, tested) or bool(trained) == bool(tested)
+        else:
             pair = (_NOTHING[name] if v is None else v for v in (trained, tested))
             same = _same(*pair)
         if not same:

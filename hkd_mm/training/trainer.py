@@ -13,7 +13,8 @@ from mmengine.runner import Runner
 from hkd_mm.config import data_summary
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.networks import fetch_network_weights
-from hkd_mm.config.tree import dicts, preprocessor
+from hkd_mm.config.overrides import override
+from hkd_mm.config.tree import dicts, hooks, preprocessor
 from hkd_mm.config.value_checks import check_values, check_weights
 from hkd_mm.engine.run_data import check_resumed
 from hkd_mm.engine.runner import NamedRunner
@@ -37,12 +38,13 @@ from hkd_mm.training.stages import (
 
 def warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
     """One line where two of sampler, class weights and prior make up for imbalance."""
-    sampler = (cfg.get('train_dataloader') or {}).get('sampler') or {}
-    losses = map(type_name, dicts(cfg.get('model')))
+    losses = override('class_weight').targets(cfg, None)
     ways = {
-        'sampler=balanced': type_name(sampler) == 'BalancedSampler',
-        'class_weight': data_summary.weighs_classes(cfg),
-        'BalancedSoftmaxLoss': 'BalancedSoftmaxLoss' in losses,
+        'sampler=balanced': type_name(cfg.train_dataloader.get('sampler'))
+        == 'BalancedSampler',
+        'class_weight': any(loss.group.get('class_weight') for loss in losses),
+        'BalancedSoftmaxLoss': 'BalancedSoftmaxLoss'
+        in map(type_name, dicts(cfg.get('model'))),
     }
     if sum(ways.values()) > 1:
         logger.warning(
@@ -210,22 +212,18 @@ def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
         checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
         for key in ('save_best', 'rule'):
             checkpoint.pop(key, None)
-    runtime.ensure_hooks(
-        cfg,
-        'hkd_mm.EpochSeedHook',
-        'hkd_mm.CheckpointGuardHook',
-        'hkd_mm.ProgressHook',
-    )
+    relied_on = ('EpochSeedHook', 'CheckpointGuardHook', 'ProgressHook')
+    present = {type_name(hook) for hook in hooks(cfg)}
+    more = [dict(type=f'hkd_mm.{name}') for name in relied_on if name not in present]
+    if more:
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *more]
 
 
 def _run(
-    cfg: Config,
-    summary: data_summary.DataSummary,
-    note: str,
-    stages: list[str],
+    cfg: Config, summary: data_summary.DataSummary, note: str, stages: list[str]
 ) -> dict[str, Any]:
     fingerprint = RunFingerprint.of(cfg, summary)
-    with runtime.annotate_os_error(cfg.work_dir):
+    try:
         if cfg.get('resume'):
             earlier = as_rank_0(run_notes.read_begun(os.path.dirname(cfg.load_from)))
             changed = earlier and fingerprint.difference(earlier)
@@ -240,5 +238,9 @@ def _run(
         run_notes.update_state(cfg.work_dir, result=None)  # while it is under way again
         runner.train()
         finished = run_notes.write_finished(runner, cfg, summary, fingerprint)
+    except OSError as error:
+        if error.errno is not None and not error.filename:  # of writing: no file
+            error.filename = cfg.work_dir
+        raise
     runner.logger.info(closing_line(runner, finished))
     return finished

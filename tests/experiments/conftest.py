@@ -81,8 +81,8 @@ sys.path.insert(0, {root!r})
 # slow to load, and no sweep's business
 sys.modules['hkd_mm.engine.environment'] = types.SimpleNamespace(
     collect_environment=dict)
-from hkd_mm.experiments import children, trial_queue
-children.TOOLS = pathlib.Path(__file__).parent
+from hkd_mm.experiments import child_processes, trial_queue
+child_processes.TOOLS = pathlib.Path(__file__).parent
 if '--teacher-of' in sys.argv:  # this one would train for real
     place = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1])
     place.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ if '--teacher-of' in sys.argv:  # this one would train for real
         stream.write(f'teacher {{" ".join(sys.argv[6:])}}\\n')
     (place / 'teacher.json').write_text('{{"checkpoint": null}}')
     sys.exit()
-children.LOOK = trial_queue.PAUSE = 0.1
+child_processes.LOOK = trial_queue.PAUSE = 0.1
 sys.exit(runpy.run_path({root!r} + '/tools/sweep.py')['main']())
 """
 CONFIG = "alpha = 0.5\nmode = ''\ndata_root = ''\ntau = 4.0\n"

@@ -6,10 +6,18 @@ import json
 from pathlib import Path
 
 import pytest
+from processes import ForkedTool
 from rich.console import Console
 
 from hkd_mm.experiments.progress_table import StudyProgress
 from hkd_mm.experiments.study import all_runs, of_configs
+
+
+@pytest.fixture
+def forked_tools(monkeypatch, quick_runner):
+    """Each run is trained and tested in a process, though in none of its own."""
+    monkeypatch.setattr('hkd_mm.experiments.children.start', ForkedTool)
+    monkeypatch.setattr('hkd_mm.experiments.children.LOOK', 0.1)
 
 
 def report(path):
@@ -21,7 +29,7 @@ def report(path):
     Path(path).write_text(text.replace(hook, new))
 
 
-def test_two_configs_from_nothing_to_a_table(tiny_configs, tool, capfd):
+def test_two_configs_from_nothing_to_a_table(tiny_configs, tool, capfd, forked_tools):
     for path in tiny_configs.values():
         report(path)
     argv = [str(tiny_configs['student']), str(tiny_configs['kd'])]
@@ -111,7 +119,9 @@ def test_the_table_shows_where_every_run_stands(tmp_path):
     ]
 
 
-def test_folds_test_every_photograph_once_a_seed(tiny_configs, tool, capfd):
+def test_folds_test_every_photograph_once_a_seed(
+    tiny_configs, tool, capfd, forked_tools
+):
     report(tiny_configs['student'])
     argv = [str(tiny_configs['student']), '--work-dir', 'w', '--seeds', '1']
     argv += ['--folds', '3', '--cfg-options', 'max_epochs=1']

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hkd_mm.experiments import children
+from hkd_mm.experiments import child_processes
 from hkd_mm.experiments.executor import RunExecutor
 from hkd_mm.experiments.run_folders import is_done
 from hkd_mm.experiments.study import Study, StudyRow, all_runs
@@ -49,7 +49,7 @@ def tools(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / 'train.py').write_text(TRAIN)
     (folder / 'test.py').write_text(TEST)
-    monkeypatch.setattr(children, 'TOOLS', folder)
+    monkeypatch.setattr(child_processes, 'TOOLS', folder)
     return folder
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import children, run_sweep, trial_queue
+from hkd_mm.experiments import child_processes, run_sweep, trial_queue
 from hkd_mm.experiments import trial_runner as teachers
 from hkd_mm.experiments.progress_table import SweepProgress
 from hkd_mm.experiments.run_folders import write_json
@@ -188,31 +188,33 @@ def test_all_trials_share_one_teacher(place, monkeypatch):
             dict(checkpoint=str(place.folder / 'best.pth')),
         )
 
-    monkeypatch.setattr(children, 'run_tool', run)
-    found = teachers.Teachers(given, place.work, ['data_root=x'])
+    monkeypatch.setattr(child_processes, 'run_tool', run)
     log = place.folder / 'log'
     for alpha in (0.1, 0.4):
         for teacher in 'ab':
-            told = found.options(dict(alpha=alpha, teacher=teacher), log)
+            own = given, place.work, ['data_root=x']
+            told = teachers.teacher_option(
+                *own, dict(alpha=alpha, teacher=teacher), log
+            )
             assert told == [f'model.teacher_ckpt={place.folder / "best.pth"}']
     # what a trial varies is none of the teacher's business, but for its name
     common = ['tau=2.0', 'seed=3', 'data_root=x']
     assert asked == [[*common, 'teacher=a'], [*common, 'teacher=b']]
-    named = teachers.Teachers(given, place.work, ['model.teacher_ckpt=y'])
-    assert named.options(dict(alpha=0.1, teacher='c'), log) == []
+    named = given, place.work, ['model.teacher_ckpt=y']
+    assert teachers.teacher_option(*named, dict(alpha=0.1, teacher='c'), log) == []
 
 
 def test_a_teacher_that_cannot_be_trained_ends_the_worker(place):
     place.write(GRID)
     (place.folder / 'tools/sweep.py').write_text("print('error: no images')\n1/0")
     given = read_sweep(place.folder / 's.py')
-    before, children.TOOLS = children.TOOLS, place.folder / 'tools'
+    before, child_processes.TOOLS = child_processes.TOOLS, place.folder / 'tools'
     try:
-        found = teachers.Teachers(given, place.work, [])
+        own = given, place.work, []
         with pytest.raises(UserError, match='no teacher: .*no images'):
-            found.options(dict(alpha=0.1), place.work / 'log')
+            teachers.teacher_option(*own, dict(alpha=0.1), place.work / 'log')
     finally:
-        children.TOOLS = before
+        child_processes.TOOLS = before
 
 
 def test_a_config_without_a_teacher_has_none(tmp_path):

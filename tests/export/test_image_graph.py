@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from hkd_mm.export.onnx_files import preparing_graph
+from hkd_mm.export.onnx_writer import preparing_graph
 from hkd_mm.io.input_spec import InputSpec, normalised
 
 

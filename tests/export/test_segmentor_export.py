@@ -151,7 +151,7 @@ def test_int8_that_loses_dice_is_refused(run, tool, monkeypatch, capsys) -> None
         onnx.save(model, out)
 
     before = (run / 'export/manifest.json').read_bytes()
-    monkeypatch.setattr(exporter_module, 'quantise', ruin)
+    monkeypatch.setattr(exporter_module.onnx_writer, 'quantise', ruin)
     assert tool('export')([str(run), '--calibration-images', '3']) == 2
     told = capsys.readouterr()
     assert 'points of Dice on the validation split' in told.err
@@ -173,7 +173,7 @@ def test_an_int8_that_marks_nothing_is_told(run, tool, monkeypatch, capsys) -> N
         )
         onnx.save(model, out)
 
-    monkeypatch.setattr(exporter_module, 'quantise', silence)
+    monkeypatch.setattr(exporter_module.onnx_writer, 'quantise', silence)
     assert tool('export')([str(run), '--calibration-images', '3']) == 2
     told = capsys.readouterr()
     assert 'points of Dice' in told.err and 'Traceback' not in told.err

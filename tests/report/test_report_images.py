@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 
 from hkd_mm.engine.student_export import student_config
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import children
+from hkd_mm.experiments import child_processes
 from hkd_mm.registry import MODELS
 from hkd_mm.report.classes import calibration_section
 from hkd_mm.report.data import gather
@@ -172,9 +172,9 @@ def test_the_reason_of_the_tool_is_handed_on(runs, material, monkeypatch):
 
     def fail(tool, arguments, log, options, threads):
         commands.append([tool, *arguments, *options])
-        raise children.Failed('the checkpoint is damaged')
+        raise child_processes.Failed('the checkpoint is damaged')
 
-    monkeypatch.setattr(children, 'run_tool', fail)
+    monkeypatch.setattr(child_processes, 'run_tool', fail)
     with pytest.raises(UserError, match=r'\(the checkpoint is damaged\)'):
         predict(runs / 'student')
     assert not any('data_root=' in word for word in commands[0])

@@ -70,18 +70,11 @@ def plain(*words: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
-def test_it_trains_to_the_same_weights(child):
+def test_it_trains_to_the_same_weights(child, tool, quick_runner):
     ran = plain('plain', 'teacher.pth')
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    tool = subprocess.run(
-        [sys.executable, str(ROOT / 'tools/train.py'), child]
-        + ['--work-dir', 'tool', '--cfg-options']
-        + ['model.teacher_ckpt=teacher.pth'],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
-    assert tool.returncode == 0, tool.stdout + tool.stderr
+    argv = [child, '--work-dir', 'tool', '--cfg-options']
+    assert tool('train')([*argv, 'model.teacher_ckpt=teacher.pth']) == 0
     found = [
         safe_load(f'{name}/epoch_2.pth')['state_dict'] for name in ('plain', 'tool')
     ]

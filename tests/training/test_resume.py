@@ -4,34 +4,16 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from processes import fork
 from tiny import forget_runs
 
-from hkd_mm.errors import UserError
-
-ROOT = Path(__file__).parents[2]
-
-# Kills itself without a word in the second step of the second epoch.
-_KILLED = """
-import os, signal, sys
-sys.path.insert(0, {root!r})
-import torch
-torch.set_num_threads(1)
-from hkd_mm.training.trainer import train
 from hkd_mm.engine.distributed import EpochSeedHook
-
-def kill(self, runner, batch_idx, data_batch=None, outputs=None):
-    if runner.epoch == 1 and batch_idx == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-EpochSeedHook.after_train_iter = kill
-train({config!r}, work_dir={work_dir!r}, cfg_options={options!r})
-"""
+from hkd_mm.errors import UserError
 
 
 def _train(config, work_dir, options, resume=None):
@@ -49,6 +31,17 @@ def _train(config, work_dir, options, resume=None):
         )
     finally:
         torch.set_num_threads(threads)
+
+
+def _train_and_be_killed(*how) -> None:
+    """Dies without a word in the second step of the second epoch."""
+
+    def kill(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.epoch == 1 and batch_idx == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    EpochSeedHook.after_train_iter = kill
+    _train(*how)
 
 
 def _state(folder: Path, name: str) -> dict:
@@ -90,20 +83,10 @@ def test_killed_run_resumes_bit_identically(
         options['model.teacher_ckpt'] = _teacher(tiny_configs['teacher'], tmp_path)
     whole, killed = tmp_path / 'whole', tmp_path / 'killed'
     expected = _train(tiny_configs[name], whole, options)
-    script = _KILLED.format(
-        root=str(ROOT),
-        config=str(tiny_configs[name]),
-        work_dir=str(killed),
-        options=options,
-    )
-    done = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', script],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    task = partial(_train_and_be_killed, tiny_configs[name], killed, options)
+    done = fork(task, tmp_path / 'out')
+    done.join(300)
+    assert done.exitcode == -signal.SIGKILL, (tmp_path / 'out').read_text()
     assert (killed / 'epoch_1.pth').is_file()
     assert not (killed / 'epoch_2.pth').exists()
 

@@ -2,13 +2,14 @@
 """A run that is there is used or resumed if its fingerprint is the same."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from processes import fork
 from tiny import make_class_folders
 
 from hkd_mm.config.compose import load_config
@@ -280,31 +281,21 @@ def test_students_started_at_once_share_a_teacher_of_the_same_data_only(
 ):
     """Three real trainings: two on one data root, one on another."""
     config, options = str(tiny_configs['kd']), ['max_epochs=1']
-    command = [sys.executable, str(_ROOT / 'tools/train.py'), config]
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(_ROOT)}
+
+    def begin(name):
+        train(config, f'runs/{name}', cfg_options=options)
+
     started = {
-        name: subprocess.Popen(
-            [
-                *command,
-                '--work-dir',
-                f'runs/{name}',
-                '--cfg-options',
-                *options,
-            ],
-            cwd=tmp_path,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        name: fork(partial(begin, name), tmp_path / f'{name}.txt')
         for name in ('a', 'b')
     }
     more = make_class_folders(tmp_path / 'more', per_class=16)
     train(config, 'runs/c', cfg_options=[*options, f'data_root={more}'])
     said = dict(c=capfd.readouterr().out)
     for name, process in started.items():
-        said[name] = process.communicate(timeout=500)[0]
-        assert process.returncode == 0, said[name]
+        process.join(500)
+        said[name] = (tmp_path / f'{name}.txt').read_text()
+        assert process.exitcode == 0, said[name]
     trained = {name for name in said if 'TEACHER: done' in said[name]}
     assert 'c' in trained and len(trained) == 2
     (other,) = {'a', 'b'} - trained

@@ -2,20 +2,19 @@
 """One training at a time in a work dir."""
 
 import os
-import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
+from processes import fork
 from tiny import make_class_folders
 
+from hkd_mm.errors import UserError
 from hkd_mm.io import locks as file_lock
 from hkd_mm.training.run_notes import STATE, read_finished
 from hkd_mm.training.runtime import hold_work_dir
-
-_ROOT = Path(__file__).parents[2]
-_ENV = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(_ROOT)}
 
 
 def files_of(folder):
@@ -32,34 +31,22 @@ def test_a_second_training_is_refused_and_a_killed_one_gone_on_with(
 ):
     config, run = str(tiny_configs['student']), tmp_path / 'run'
     argv = [config, '--work-dir', str(run), '--cfg-options']
-    with subprocess.Popen(
-        [
-            sys.executable,
-            str(_ROOT / 'tools/train.py'),
-            *argv,
-            'max_epochs=5000',
-            'param_scheduler=None',
-        ],
-        cwd=tmp_path,
-        env=_ENV,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as first:
-        try:
-            wait_for(first, lambda: any(run.glob('epoch_*.pth')))
-            assert tool('train')([*argv, 'max_epochs=1']) == 2
-            (line,) = [
-                line
-                for line in capsys.readouterr().err.splitlines()
-                if 'error:' in line
-            ]
-            assert line.startswith(f'error: work dir {run} is in use by ')
-            assert f'(process {first.pid} on ' in line
-            assert line.endswith('or give another --work-dir')
-            assert first.poll() is None
-            assert not (run / 'previous_1').exists()
-        finally:
-            first.kill()
+    endless = [*argv, 'max_epochs=5000', 'param_scheduler=None']
+    first = fork(lambda: tool('train')(endless), tmp_path / 'out')
+    try:
+        wait_for(first, lambda: any(run.glob('epoch_*.pth')))
+        assert tool('train')([*argv, 'max_epochs=1']) == 2
+        (line,) = [
+            line for line in capsys.readouterr().err.splitlines() if 'error:' in line
+        ]
+        assert line.startswith(f'error: work dir {run} is in use by ')
+        assert f'(process {first.pid} on ' in line
+        assert line.endswith('or give another --work-dir')
+        assert first.is_alive()
+        assert not (run / 'previous_1').exists()
+    finally:
+        first.kill()
+        first.join()
     before = files_of(run)
     # of the run that was killed, which nobody holds now
     assert tool('train')([*argv, 'max_epochs=1']) == 0
@@ -73,7 +60,7 @@ def test_a_second_training_is_refused_and_a_killed_one_gone_on_with(
 def wait_for(process, happened, seconds=120):
     end = time.monotonic() + seconds
     while not happened():
-        assert process.poll() is None and time.monotonic() < end
+        assert process.is_alive() and time.monotonic() < end
         time.sleep(0.1)
 
 
@@ -98,37 +85,29 @@ def test_other_data_in_the_same_folder_loses_nothing_of_the_first(
     assert (run / 'previous_1' / STATE).is_file()
 
 
-_RANK = """
-import sys
-import torch.distributed as dist
-from hkd_mm.training.runtime import hold_work_dir
-from hkd_mm.errors import UserError
-rank, folder, meet = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-dist.init_process_group(
-    'gloo', init_method=f'file://{meet}', rank=rank, world_size=2)
-try:
-    with hold_work_dir(folder):
-        print('entered', flush=True)
-        dist.barrier()
-except UserError as error:
-    print(error, flush=True)
-dist.destroy_process_group()
-"""
+def enter(folder, meet, rank):
+    meeting = f'file://{meet}'
+    dist.init_process_group('gloo', init_method=meeting, rank=rank, world_size=2)
+    try:
+        with hold_work_dir(str(folder)):
+            print('entered')
+            dist.barrier()
+    except UserError as error:
+        print(error)
+    dist.destroy_process_group()
 
 
 def ranks(folder, meet):
     """What two processes of one launch say of a work dir."""
+    files = [meet.with_suffix(f'.{rank}') for rank in range(2)]
     started = [
-        subprocess.Popen(
-            [sys.executable, '-c', _RANK, str(rank), str(folder), str(meet)],
-            cwd=_ROOT,
-            stdout=subprocess.PIPE,
-            env=_ENV,
-            text=True,
-        )
-        for rank in range(2)
+        fork(partial(enter, folder, meet, rank), file)
+        for rank, file in enumerate(files)
     ]
-    return [process.communicate(timeout=120)[0] for process in started]
+    for process in started:
+        process.join(120)
+        assert process.exitcode == 0
+    return [file.read_text().splitlines()[-1] for file in files]
 
 
 def test_all_ranks_of_a_launch_enter_or_none(tmp_path):
@@ -137,7 +116,7 @@ def test_all_ranks_of_a_launch_enter_or_none(tmp_path):
         for said in ranks(run, tmp_path / 'first'):
             assert said.startswith(f'work dir {run} is in use by another')
             assert f'(process {os.getpid()} on ' in said
-    assert ranks(run, tmp_path / 'second') == ['entered\n'] * 2
+    assert ranks(run, tmp_path / 'second') == ['entered'] * 2
 
 
 def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys):
@@ -150,8 +129,6 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys):
 
 
 def test_a_work_dir_that_is_a_file_is_told(tmp_path):
-    from hkd_mm.errors import UserError
-
     (tmp_path / 'run').touch()
     with pytest.raises(UserError, match='is a file'):
         with hold_work_dir(str(tmp_path / 'run')):

@@ -4,10 +4,7 @@
 from hkd_mm.registry import import_siblings
 
 # isort: split
-from hkd_mm.datasets.masks.mask_dataset import LIDCNodule, MaskDataset, SkinLesionMasks
-from hkd_mm.datasets.masks.packed_masks import PackedMasks
 from hkd_mm.datasets.masks.reading import read_mask
 
+__all__ = ['read_mask']
 import_siblings(__name__)
-
-__all__ = ['LIDCNodule', 'MaskDataset', 'PackedMasks', 'SkinLesionMasks', 'read_mask']

@@ -34,9 +34,8 @@ class MaskDataset(SkinDisease):
     ``split``) and images with an empty mask (``is_clean``). Without a table, folders
     ``Image`` and ``Mask`` hold files of the same names, see :mod:`.folders`.
 
-    A table with a patient in two parts is refused. Where the data does not
-    come split, a split is drawn once, patients kept together, with equal
-    shares of marked images, and written to a file.
+    Where the data does not come split, a split is drawn once, patients kept together,
+    with equal shares of marked images, and written to a file.
 
     One sample: ``img_path``, ``mask_path`` (None: empty), ``gt_label`` (0 if the mask
     is empty, else 1; where ``is_clean`` is FALSE the mask is not opened for that),
@@ -87,11 +86,6 @@ class MaskDataset(SkinDisease):
                 f'{data_root} say what is to be seen; leave it out'
             )
         super().__init__(data_root, split, classes=classes, **kwargs)
-        if self.columns.label_col:
-            raise UserError(
-                f'label_col={self.columns.label_col} is for classes, and the masks of '
-                f'{data_root} say what is to be seen; leave it out'
-            )
 
     def _read_records(self, root: Path) -> list[MaskRecord]:
         table = self._find_table(root)
@@ -182,12 +176,8 @@ def marks_anything(path: str, classes: int) -> bool:
 class LIDCNodule(MaskDataset):
     """CT slices of LIDC-IDRI, 16 bits, one channel, with nodule masks.
 
-    Reads what ``tools/data/convert_lidc.py`` writes, and any table
-    or folders of :class:`MaskDataset`; patients must be known, from the table
-    or from a folder of each. A slice without a mask file is clean.
-
-    Armato et al., Medical Physics 38:915 (2011), CC BY 3.0. Arguments and
-    errors are those of :class:`MaskDataset`.
+    A :class:`MaskDataset` whose patients must be known; a slice without a mask file is
+    clean. Armato et al., Medical Physics 38:915 (2011), CC BY 3.0.
     """
 
     METAINFO = {'classes': ('background', 'nodule')}
@@ -211,8 +201,7 @@ class LIDCNodule(MaskDataset):
 class SkinLesionMasks(MaskDataset):
     """RGB images and lossless lesion masks, as of ISIC and HAM10000.
 
-    Masks may be named ``<image>_segmentation.png``. Every image needs one.
-    Arguments and errors are those of :class:`MaskDataset`.
+    A :class:`MaskDataset`; masks may be named ``<image>_segmentation.png``.
     """
 
     METAINFO = {'classes': ('background', 'lesion')}

@@ -169,11 +169,9 @@ class _Reader:
 
 
 def groups_of(rows: Sequence[dict[str, str]], table: Path) -> list[Group]:
-    """The group of each row: its patient, else its lesion.
+    """The group of each row: its patient, else that of its lesion, else its lesion.
 
-    A row without a patient whose lesion belongs to a patient in another row
-    is that patient's. Otherwise lesions of patients are ignored: some tables
-    number them from one for each patient.
+    Lesions of patients are ignored: some tables number them from one for each.
 
     Raises:
         UserError: such a lesion has several patients.

@@ -37,12 +37,6 @@ class PackedMasks(PackedDataset):
     A batch is a dict of ``inputs`` (B, side, side, C) uint8 or uint16, ``masks`` (B,
     side, side) uint8, class ids with 255 for ignored pixels, ``labels`` (B,) int64, 1
     where the mask marks anything, and ``index`` (B,) int64, the row in the store.
-    Loaders take it with ``collate_fn=dict(type='hkd_mm.packed_collate')``.
-
-    Arguments are those of :class:`PackedDataset`.
-
-    Attributes:
-        labels: whether anything is marked in the stored mask, (N,) int64.
 
     Raises:
         UserError: as of :class:`PackedDataset`, or a mask and its image differ in size.
@@ -61,7 +55,9 @@ class PackedMasks(PackedDataset):
         super().__init__(
             dataset, size, margin, store_dir, interpolation, in_memory, verify
         )
-        self.labels = torch.cat([self._marked(part) for part in self.rows.split(1024)])
+        masks = (unpack(self.store, r, True)[1] for r in self.rows.split(1024))
+        marked = [((m > 0) & (m != IGNORE)).flatten(1).any(1) for m in masks]
+        self.labels = torch.cat(marked).long()
 
     def _plan(self) -> 'MaskPlan':
         inner = self.dataset
@@ -79,10 +75,6 @@ class PackedMasks(PackedDataset):
         kind = dict(channels=inner.channels, bits=inner.bits)
         return MaskPlan(**rows, **masks, **kind, classes=len(inner.classes))
 
-    def _marked(self, rows: torch.Tensor) -> torch.Tensor:
-        masks = unpack(self.store, rows, masks_only=True)[1]
-        return ((masks > 0) & (masks != IGNORE)).flatten(1).any(1).long()
-
     @property
     def masks_lost_by_resize(self) -> torch.Tensor:
         """Images whose mask marks something that its stored size does not.
@@ -93,7 +85,6 @@ class PackedMasks(PackedDataset):
         return (marked > 0) & (self.labels == 0)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """The batch of some positions in the split, see the class."""
         chosen = torch.as_tensor(indices)
         images, masks = unpack(self.store, self.rows[chosen])
         return dict(
@@ -107,8 +98,7 @@ class PackedMasks(PackedDataset):
     def metainfo(self) -> dict[str, Any]:
         """That of :class:`PackedDataset` and, outside of training, patients.
 
-        Checkpoints keep that of the training part and must not hold
-        patients; a test on that part takes :attr:`tested_metainfo`.
+        Checkpoints keep that of the training part and must not hold patients.
         """
         if self.split == 'train':
             return super().metainfo
@@ -162,7 +152,6 @@ class MaskPlan(Plan):
         return f'{super().family}_masks{self.classes}_{self.channels}x{self.bits}'
 
     def sources(self, row: int) -> tuple[str, str | None]:
-        """Image and mask file of a row."""
         mask = self.masks[row]
         return super().sources(row), mask and os.path.join(self.root, mask)
 
@@ -172,8 +161,7 @@ class MaskPlan(Plan):
 
 
 def _pair_bytes(rule: dict, files: tuple[str, str | None]) -> bytes:
-    image, mask = pack_pair(*files, rule)
-    return image.tobytes() + mask.tobytes()
+    return b''.join(part.tobytes() for part in pack_pair(*files, rule))
 
 
 def pack_pair(
@@ -198,9 +186,8 @@ def pack_pair(
                 f'{mask_path} {broad} x {tall}; they must be of one size'
             )
         mask = resize_mask(found, side, kind['classes'])
-    image = imresize(
-        image, (side, side), interpolation=rule['interpolation'], backend='cv2'
-    )
+    how = dict(interpolation=rule['interpolation'], backend='cv2')
+    image = imresize(image, (side, side), **how)
     dtype = _DTYPES[kind['bits']]
     assert image.dtype.itemsize == dtype.itemsize, 'the depth is kept'
     image = image.reshape(side, side, kind['channels']).astype(dtype)

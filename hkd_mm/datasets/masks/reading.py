@@ -39,7 +39,13 @@ def read_mask(path: str, classes: int) -> np.ndarray:
             value that is no class.
     """
     with reading(path, f'mask {path}') as image:
-        _refuse_lossy(path, image)
+        compression = str(image.info.get('compression', ''))
+        if image.format in _LOSSY or compression in _LOSSY_TIFF:
+            within = f' with {compression} within' if compression else ''
+            raise UserError(
+                f'mask {path} is a {image.format} file{within}, whose values are '
+                'not exact; masks must be PNG, BMP or lossless TIFF'
+            )
         refuse_deep_colour(image)
         check_size(image)
         if classes == 2 and image.mode == 'P':
@@ -50,16 +56,6 @@ def read_mask(path: str, classes: int) -> np.ndarray:
         return (pixels > 0).any(-1).astype(np.uint8)
     _check_ids(path, pixels, classes)
     return pixels.astype(np.uint8)
-
-
-def _refuse_lossy(path: str, image: Image.Image) -> None:
-    compression = str(image.info.get('compression', ''))
-    if image.format in _LOSSY or compression in _LOSSY_TIFF:
-        within = f' with {compression} within' if compression else ''
-        raise UserError(
-            f'mask {path} is a {image.format} file{within}, whose values are '
-            'not exact; masks must be PNG, BMP or lossless TIFF'
-        )
 
 
 def _coloured(path: str, image: Image.Image) -> np.ndarray:
@@ -124,16 +120,11 @@ def extents(infos: Sequence[dict]) -> dict[str, tuple[float, float]]:
     found = {}
     for info, text in zip(infos, texts):
         rows, columns = _lengths(text, info['sample_id'])
-        height, width = _size(info['img_path'])
+        with reading(info['img_path']) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+            width, height = image.size[::-1] if turned else image.size
         found[info['sample_id']] = (rows * height, columns * width)
     return found
-
-
-def _size(path: str) -> tuple[int, int]:
-    with reading(path) as image:
-        turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
-        size = image.width, image.height
-    return size if turned else size[::-1]
 
 
 def _lengths(text: str, name: str) -> tuple[float, float]:

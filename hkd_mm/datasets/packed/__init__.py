@@ -6,17 +6,8 @@ from hkd_mm.registry import import_siblings
 # isort: split
 from hkd_mm.datasets.packed.builder import ensure_store
 from hkd_mm.datasets.packed.hair_removal import remove_hair
-from hkd_mm.datasets.packed.packed_dataset import PackedDataset, packed_collate
 from hkd_mm.datasets.packed.plan import make_plan
 from hkd_mm.datasets.packed.store import PackedStore
 
+__all__ = ['PackedStore', 'ensure_store', 'make_plan', 'remove_hair']
 import_siblings(__name__)
-
-__all__ = [
-    'PackedDataset',
-    'PackedStore',
-    'ensure_store',
-    'make_plan',
-    'packed_collate',
-    'remove_hair',
-]

@@ -45,9 +45,8 @@ def ensure_store(plan: Plan, store_dir: str | os.PathLike, workers: int = 0) -> 
     """Return the folder of the finished store of a plan; build it if missing.
 
     The name of the folder carries a hash of the rule and of the names, sizes
-    and times of the source files, so that changed sources make a new store.
-    An image is on disk before its checksum, and that before its mark, so that
-    a killed build resumes. Several processes may call it at once: one builds,
+    and times of the source files. An image is on disk before its checksum, and that
+    before its mark, so that a killed build resumes. Of several processes one builds,
     the others wait.
 
     Args:
@@ -90,8 +89,7 @@ def _build(plan: Plan, folder: Path, workers: int) -> None:
     if shutil.disk_usage(folder).free < size - used + _SPARE:
         raise OSError(errno.ENOSPC, 'too little room')
     with PartialStore(folder, len(plan.ids), plan.row_bytes) as store:
-        kept = store.verified()
-        if kept:
+        if kept := store.verified():
             _print(f'{kept} images were packed before')
         _decode_all(plan, folder, store.missing(), workers)
         for row in store.wrong():
@@ -106,14 +104,10 @@ def _build(plan: Plan, folder: Path, workers: int) -> None:
 
 
 def _decode_all(plan: Plan, folder: Path, rows: list[int], workers: int) -> None:
-    failed = parallel_map(
-        partial(_pack_row, folder, len(plan.ids), plan.reader),
-        [(row, plan.sources(row)) for row in rows],
-        f'packing {len(rows)} images',
-        workers,
-    )
-    failed = [message for message in failed if message]
-    if failed:
+    pack = partial(_pack_row, folder, len(plan.ids), plan.reader)
+    jobs = [(row, plan.sources(row)) for row in rows]
+    found = parallel_map(pack, jobs, f'packing {len(rows)} images', workers)
+    if failed := [message for message in found if message]:
         more = f' ({len(failed)} such files in all)' if failed[1:] else ''
         raise UserError(failed[0] + more)
 
@@ -168,7 +162,6 @@ class PartialStore:
 
     @property
     def crc(self) -> np.ndarray:
-        """Checksums (N,) uint32."""
         return np.memmap(self.folder / CRC, '<u4', 'r')
 
     @property
@@ -176,7 +169,6 @@ class PartialStore:
         return np.memmap(self.folder / DONE, np.uint8, 'r')
 
     def missing(self) -> list[int]:
-        """Rows that are not done."""
         return np.flatnonzero(self._done == 0).tolist()
 
     def wrong(self, rows: np.ndarray | None = None) -> list[int]:
@@ -195,7 +187,6 @@ class PartialStore:
         return len(done) - len(wrong)
 
     def sync(self) -> None:
-        """Flush everything to the disk."""
         for handle in self._handles.values():
             os.fsync(handle)
 

@@ -2,19 +2,28 @@
 """Remove dark hairs from images before they are packed."""
 
 import inspect
-import math
+from typing import Annotated
 
 import cv2
 import numpy as np
+from pydantic import ConfigDict, Field
+from typing_extensions import TypedDict
 
-from hkd_mm.errors import UserError
+from hkd_mm.io.schema import validate
 
 VERSION = 1  # raise it with any change of what the pixels become
-SETTINGS = dict(  # above, at most
-    kernel=(0, 1), threshold=(0, 255), length=(0, math.inf), radius=(0, 100)
-)
 _LEAST = 3  # pixels of the smallest kernel, and of the rim of a hair
 _SEARCHED = 1024  # pixels of the shorter side that hairs are sought at
+
+
+class _Settings(TypedDict, total=False):
+    kernel: Annotated[float, Field(gt=0, le=1)]
+    threshold: Annotated[float, Field(gt=0, le=255)]
+    length: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    radius: Annotated[float, Field(gt=0, le=100)]
+
+
+_Settings.__pydantic_config__ = ConfigDict(extra='forbid')
 
 
 def remove_hair(
@@ -29,10 +38,9 @@ def remove_hair(
     A black-hat (closing minus image, on the luminance) finds what is darker
     than its surroundings and thinner than the kernel; above the threshold,
     connected regions that are long enough count as hair, with a rim of one
-    pixel, and are inpainted (Telea 2004). Dots and globules of a lesion are
-    thin, but short, and stay. Light hairs stay as well, and dark lines of a
-    pigment network or a vessel as long as ``length`` do not. After DullRazor
-    (Lee et al., Computers in Biology and Medicine 27:533, 1997).
+    pixel, and are inpainted (Telea 2004). Short dots and globules and light hairs
+    stay; dark lines of a pigment network or a vessel as long as ``length`` do not.
+    After DullRazor (Lee et al., Computers in Biology and Medicine 27:533, 1997).
 
     Args:
         image: (H, W, 3) uint8, RGB.
@@ -97,24 +105,7 @@ def hair_settings(word: object) -> dict[str, float] | None:
     """
     if word is None or word is False:
         return None
-    parameters = inspect.signature(remove_hair).parameters
-    found = {name: parameters[name].default for name in SETTINGS}
-    if word is not True and not isinstance(word, dict):
-        raise UserError(
-            f'packed.hair_removal={word!r} must be True, False or a dict of '
-            f'{", ".join(found)}'
-        )
-    for name, value in ({} if word is True else word).items():
-        if name not in found:
-            raise UserError(
-                f'packed.hair_removal has no "{name}"; known there: {", ".join(found)}'
-            )
-        low, high = SETTINGS[name]
-        zero = name == 'length' and value == 0
-        if type(value) not in (int, float) or not (low < value <= high or zero):
-            raise UserError(
-                f'packed.hair_removal.{name}={value!r} must be a number above '
-                f'{low} and at most {high}'
-            )
-        found[name] = value
+    found = validate(_Settings, {} if word is True else word, 'packed.hair_removal')
+    known = inspect.signature(remove_hair).parameters
+    found = {name: found.get(name, known[name].default) for name in [*known][1:]}
     return {name: float(value) for name, value in found.items()}

@@ -2,6 +2,7 @@
 """A split of a data set as batches gathered from a packed store."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,9 @@ class PackedDataset(Dataset):
     """Batches of a ``SkinDisease`` data set, decoded and resized once.
 
     The store holds all images of the data root, so that all splits and seeds
-    share it; the inner data set chooses the rows and gives the labels. Its
-    pipeline is not used: pixels are those of ``LoadSkinImage`` and
-    ``Resize(scale=(size, size), interpolation=interpolation)``, and the data
-    preprocessor augments.
+    share it. The pipeline of the inner data set is not used: pixels are those of
+    ``LoadSkinImage`` and ``Resize(scale=(size, size), interpolation=interpolation)``,
+    and the data preprocessor augments.
 
     A batch is a dict of ``inputs`` (B, side, side, 3) uint8 RGB, ``labels``
     (B,) int64 and ``index`` (B,) int64, the row in the store, which
@@ -110,7 +110,6 @@ class PackedDataset(Dataset):
         return len(self.rows)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """The batch of some positions in the split, see the class."""
         chosen = torch.as_tensor(indices)
         return dict(
             inputs=self.store.gather(self.rows[chosen]),
@@ -130,41 +129,20 @@ class PackedDataset(Dataset):
         """That of the inner data set and ``packed_store``, the folder."""
         return dict(self.dataset.metainfo, packed_store=str(self.store.folder))
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the labels."""
-        return self.dataset.classes
-
-    @property
-    def data_root(self) -> str:
-        """Folder of the images."""
-        return self.dataset.data_root
-
-    @property
-    def split(self) -> str:
-        """train, val, test or all."""
-        return self.dataset.split
-
-    @property
-    def split_hash(self) -> str:
-        """Hash of the split, the same for all parts of it."""
-        return self.dataset.split_hash
-
-    def class_counts(self) -> np.ndarray:
-        """Samples per class, copies included, (C,) int64."""
-        return self.dataset.class_counts()
+    # of the inner data set
+    classes = property(attrgetter('dataset.classes'))
+    data_root = property(attrgetter('dataset.data_root'))
+    split = property(attrgetter('dataset.split'))
+    split_hash = property(attrgetter('dataset.split_hash'))
+    class_counts = property(attrgetter('dataset.class_counts'))  # copies included
+    get_data_info = property(attrgetter('dataset.get_data_info'))
 
     def get_gt_labels(self) -> np.ndarray:
-        """Labels in the order of the split, (N,) int64."""
         return self.labels.numpy()
 
     def get_cat_ids(self, index: int) -> list[int]:
         """Label of one sample in a list, for mmengine's wrappers."""
         return [int(self.labels[index])]
-
-    def get_data_info(self, index: int) -> dict:
-        """Path, label, ids and metadata of one sample."""
-        return self.dataset.get_data_info(index)
 
 
 @FUNCTIONS.register_module()

@@ -80,7 +80,6 @@ class Plan:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row."""
         return row_bytes(self.rule)
 
     @property
@@ -94,15 +93,10 @@ class Plan:
     @property
     def reader(self) -> Callable[[Any], bytes]:
         """Function from the sources of a row to its bytes; can be pickled."""
-        return partial(
-            _image_bytes,
-            side=self.side,
-            interpolation=self.interpolation,
-            hair_removal=self.hair_removal,
-        )
+        rule = dict(side=self.side, interpolation=self.interpolation)
+        return partial(_image_bytes, **rule, hair_removal=self.hair_removal)
 
     def as_dict(self) -> dict:
-        """The rows as ``rows.json`` keeps them."""
         return dict(rule=self.rule, root=self.root, ids=self.ids, **self._file_columns)
 
 

@@ -102,10 +102,8 @@ class PackedStore:
         self.folder, self.in_memory = Path(folder), in_memory
         self.header = _read_header(self.folder / HEADER)
         if plan is not None and self.header['key'] != plan.key:
-            _refuse(
-                self.folder / HEADER,
-                f'it is foreign, made from other images than those of {plan.root}',
-            )
+            why = f'it is foreign, made from other images than those of {plan.root}'
+            _refuse(self.folder / HEADER, why)
         _read_hashed(self.folder / ROWS, self.header['rows_sha256'])
         self.ids = read_ids(folder)
         crc = _read_hashed(self.folder / CRC, self.header['crc_sha256'])
@@ -113,37 +111,29 @@ class PackedStore:
         if not len(self.ids) == len(crc) / 4 == self.header['count']:
             _refuse(self.folder / HEADER, 'it counts other images than its files hold')
         self._map()
-        self._check(check)
-
-    def _map(self) -> None:
-        path = self.folder / PIXELS
-        shape = (self.header['count'], row_bytes(self.header))
-        size = path.stat().st_size if path.is_file() else 0
-        if size != shape[0] * shape[1]:
-            _refuse(
-                path,
-                f'it is truncated or foreign, {size} bytes instead of '
-                f'{shape[0] * shape[1]}',
-            )
-        if self.in_memory:
-            pixels = np.fromfile(path, np.uint8).reshape(shape)
-        else:  # copy on write: torch dislikes what cannot be written
-            pixels = np.memmap(path, np.uint8, 'c', shape=shape)
-        self.pixels = torch.from_numpy(pixels)
-
-    def _check(self, check: str) -> None:
         count = len(self.crc)
         rows = np.arange(count)
         if check == 'sample' and count > _SAMPLE:
             rows = np.linspace(0, count - 1, _SAMPLE).astype(int)
         wrong = wrong_rows(self.pixels.numpy(), self.crc, rows)
         if wrong:
-            _refuse(
-                self.folder / PIXELS,
-                f'the checksum of image {self.ids[wrong[0]]} (row '
-                f'{wrong[0]}) is wrong'
-                + (f', and of {len(wrong) - 1} others' if wrong[1:] else ''),
-            )
+            others = f', and of {len(wrong) - 1} others' if wrong[1:] else ''
+            first = f'image {self.ids[wrong[0]]} (row {wrong[0]})'
+            why = f'the checksum of {first} is wrong{others}'
+            _refuse(self.folder / PIXELS, why)
+
+    def _map(self) -> None:
+        path = self.folder / PIXELS
+        shape = (self.header['count'], row_bytes(self.header))
+        size = path.stat().st_size if path.is_file() else 0
+        if size != shape[0] * shape[1]:
+            expected = shape[0] * shape[1]
+            _refuse(path, f'it is truncated or foreign, {size} bytes, not {expected}')
+        if self.in_memory:
+            pixels = np.fromfile(path, np.uint8).reshape(shape)
+        else:  # copy on write: torch dislikes what cannot be written
+            pixels = np.memmap(path, np.uint8, 'c', shape=shape)
+        self.pixels = torch.from_numpy(pixels)
 
     @property
     def hash(self) -> str:
@@ -152,7 +142,6 @@ class PackedStore:
 
     @property
     def side(self) -> int:
-        """Pixels a side."""
         return self.header['side']
 
     def __len__(self) -> int:
@@ -242,17 +231,13 @@ def _json(path: Path) -> object:
 
 
 def _read_hashed(path: Path, expected: str) -> bytes:
-    content = _read(path)
+    try:
+        content = read_bytes(path)
+    except OSError as error:
+        _refuse(path, f'it cannot be read ({error.strerror})')
     if sha256(content) != expected:
         _refuse(path, 'it is truncated or damaged: its hash is wrong')
     return content
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_bytes(path)
-    except OSError as error:
-        _refuse(path, f'it cannot be read ({error.strerror})')
 
 
 def _refuse(path: Path, reason: str) -> NoReturn:

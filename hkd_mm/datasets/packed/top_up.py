@@ -71,9 +71,6 @@ def plan_copies(
 def topped_up(dataset: Any, target: Target) -> tuple[Any, np.ndarray]:
     """List the images of a training split with their copies.
 
-    The split is drawn before, so that all copies of an image are in the part
-    of the image.
-
     Returns:
         The longer data set, and ``copies`` (M,) of :func:`plan_copies`.
 

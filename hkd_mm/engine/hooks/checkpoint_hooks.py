@@ -31,8 +31,7 @@ _OF_OPTIMIZERS = {'momentum', 'betas', 'alpha', 'rho'}  # tell them apart
 class CheckpointGuardHook(Hook):
     """Hold every loaded checkpoint against the model and the data.
 
-    mmengine loads with ``strict=False`` and only logs what did not fit: a
-    resumed or tested run would go on with random weights. Here
+    mmengine loads with ``strict=False`` and only logs what did not fit. Here
 
     - a distillation checkpoint loads into the plain student and a plain
       student into a distillation (its connectors keep their start values),
@@ -40,20 +39,14 @@ class CheckpointGuardHook(Hook):
     - everything else that is missing, unknown or of another shape is refused;
     - a training starts from weights of the same classes in the same order, and
       so do its networks from ``teacher_ckpt`` and ``student_ckpt``;
-    - a run is resumed on the split, with the image size, resize, colour order and
-      normalisation and with the optimizer that it was begun with, or not at all:
-      all of them are in the ``meta`` of a checkpoint;
+    - a run is resumed on the split, with the preparation of the images and with the
+      optimizer that it was begun with, or not at all;
     - momenta of a resumed run take the memory order of the weights.
     """
 
     priority = 'VERY_HIGH'
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Compare, and rename the student's weights if need be.
-
-        Raises:
-            UserError: the checkpoint belongs to another network or other data.
-        """
         name, meta = str(runner._load_from or 'the checkpoint'), checkpoint.get('meta')
         if isinstance(runner._train_loop, BaseLoop):  # a test looks itself
             check_classes(meta or {}, _classes(runner), name)
@@ -84,12 +77,8 @@ class CheckpointGuardHook(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         dataset = runner.train_dataloader.dataset
-        checkpoint['meta'].update(
-            split_hash=split_hash(dataset),
-            preparation=preparation(
-                dataset, bare_model(runner.model).data_preprocessor
-            ),
-        )
+        prepared = preparation(dataset, bare_model(runner.model).data_preprocessor)
+        checkpoint['meta'].update(split_hash=split_hash(dataset), preparation=prepared)
 
 
 def _classes(runner) -> tuple[str, ...] | None:
@@ -98,22 +87,19 @@ def _classes(runner) -> tuple[str, ...] | None:
 
 def _check_optimizer(runner, checkpoint: dict[str, Any], name: str) -> None:
     """A run goes on with its own optimizer."""
-    there = _groups(checkpoint['optimizer'])
-    here = _groups(runner.optim_wrapper.state_dict())
+    there, here = (
+        ', '.join(  # what each group goes by, and of how many weights
+            f'{" ".join(sorted(_OF_OPTIMIZERS & group.keys()))} {len(group["params"])}'
+            for group in state.get('param_groups', ())
+        )
+        for state in (checkpoint['optimizer'], runner.optim_wrapper.state_dict())
+    )
     if there != here:
         raise UserError(
             f'{name} was trained by another optimizer ({there}, this config has '
             f'{here}); set optim_wrapper back, or begin again without --resume in '
             'another --work-dir'
         )
-
-
-def _groups(state: dict[str, Any]) -> str:
-    """The groups of an optimizer: what it goes by, of how many weights."""
-    return ', '.join(
-        f'{" ".join(sorted(_OF_OPTIMIZERS & group.keys()))} {len(group["params"])}'
-        for group in state.get('param_groups', ())
-    )
 
 
 def _fitting(
@@ -212,9 +198,8 @@ class SafeCheckpointHook(CheckpointHook):
     def _validate_resumed(self, runner) -> None:
         """Validate the epoch that the resumed checkpoint ends with.
 
-        A checkpoint is written before its epoch is validated, so what hooks learn from
-        that validation is not in it. Here and not in ``before_train_epoch``, since a
-        validation draws from the random generators that are seeded there.
+        A checkpoint is written before its epoch is validated. Not in
+        ``before_train_epoch``: a validation draws from generators seeded there.
         """
         loop, epoch = runner.train_loop, runner.epoch
         if (

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 
-from hkd_mm.engine.hooks.teacher_hooks import samples_of
+from hkd_mm.engine.hooks.teacher_hooks import samples_of, spread
 from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.models.arguments import Arguments, Count
 from hkd_mm.registry import HOOKS
@@ -42,8 +42,7 @@ class WindowCheckHook(Arguments, Hook):
         preprocessor = model.data_preprocessor
         if not hasattr(preprocessor, 'windowed'):
             return
-        count = min(self.num_images, len(loader.dataset))
-        chosen = np.linspace(0, len(loader.dataset) - 1, count).astype(int)
+        chosen = spread(self.num_images, loader.dataset)
         images = samples_of(loader.dataset, chosen)['inputs'].flatten()
         images = images[:: -(-len(images) // _VALUES)].clone()
         line = misfit(
@@ -102,9 +101,8 @@ def _advice(
 class MasksLostByResizeHook(Hook):
     """Warn where resizing leaves nothing of masks that mark something.
 
-    A nodule of three pixels is none at a quarter of the size; its slice then
-    counts as one without a nodule, and a network that marks nothing there has
-    a Dice of 1. Nothing else would tell.
+    Such an image then counts as one without anything to see, and a network that marks
+    nothing there has a Dice of 1.
     """
 
     def before_train(self, runner) -> None:
@@ -133,16 +131,11 @@ class MasksLostByResizeHook(Hook):
 
 @HOOKS.register_module()
 class ViewHook(Hook):
-    """Hand the epoch to a preprocessor that makes views of images.
-
-    Runs before each epoch, so that a resumed run goes on with the views of
-    the uninterrupted one. Other preprocessors are left alone.
-    """
+    """Hand the epoch to a preprocessor that makes views of images."""
 
     priority = 'VERY_HIGH'
 
     def before_train_epoch(self, runner) -> None:
-        model = bare_model(runner.model)
-        preprocessor = getattr(model, 'data_preprocessor', None)
+        preprocessor = getattr(bare_model(runner.model), 'data_preprocessor', None)
         if hasattr(preprocessor, 'set_epoch'):
             preprocessor.set_epoch(runner.epoch)

@@ -34,8 +34,7 @@ class LossScheduleHook(Arguments, Hook):
 
     It is ``start`` until epoch ``begin``, ``end`` from epoch ``until`` on,
     and in between on a straight line, on half a cosine, or still ``start``
-    (``constant``). A function of the epoch alone, so a resumed run goes on
-    where it was. A distillation that stops after 60 epochs::
+    (``constant``). A distillation that stops after 60 epochs::
 
         dict(type='hkd_mm.LossScheduleHook', loss='loss_kd',
              kind='constant', until=60, end=0.0)
@@ -132,8 +131,7 @@ def check_number(name: str, loss: nn.Module, word: str) -> None:
 def check_value(name: str, loss: nn.Module, word: str, value: float) -> None:
     """Refuse a value that the loss would not take, or not be ready for.
 
-    It is out of range, or the loss would ask for what is not recorded, or, with several
-    processes, for less than it was built for.
+    It would ask for what is not recorded, or, with several processes, for less.
     """
     if hasattr(loss, 'require'):  # it checks its own arguments
         type(loss)(**{word: value})
@@ -171,7 +169,6 @@ class DistillDiagnosticsHook(Arguments, Hook):
     _on = False
 
     def before_train(self, runner) -> None:
-        """Look at the losses where they are added up."""
         model = bare_model(runner.model)
         if not hasattr(model, 'distiller'):
             runner.logger.warning(
@@ -273,7 +270,6 @@ class GuardRailsHook(Hook):
             runner.logger.warning(line)
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
-        """Compare the student with what the teacher scored at the start."""
         checked = runner.message_hub.runtime_info.get('teacher_check')
         if checked is None or self._teacher_reported:
             return

@@ -29,16 +29,13 @@ _KEPT = 1000  # entries of a history; an epoch is always kept whole
 class DeferredLogHook(RuntimeInfoHook):
     """``RuntimeInfoHook`` that reads the losses at log points only.
 
-    mmengine's reads every loss of every iteration (``Tensor.item``), each
-    time waiting for the device, and copies the whole history for every entry.
-    Here the scalars of the iterations are kept where they are and reach the
-    message hub together: in one transfer when the ``LoggerHook`` prints, at
-    the end of an epoch and before validation. What is printed is the same.
-    In between ``current()`` of a history is that of the last log point.
-
-    A history holds the last 1,000 iterations (or one epoch, if longer), not the million
-    of mmengine, so that a step and a checkpoint cost the same however long the run;
-    ``window_size='global'`` of a log processor means these.
+    mmengine's reads every loss of every iteration (``Tensor.item``), each time waiting
+    for the device, and copies the whole history for every entry. Here the scalars reach
+    the message hub together: in one transfer when the ``LoggerHook`` prints, at the end
+    of an epoch and before validation. In between ``current()`` of a history is that of
+    the last log point. A history holds the last 1,000 iterations (or one epoch, if
+    longer), not the million of mmengine; ``window_size='global'`` of a log processor
+    means these.
 
     It takes the place of ``default_hooks.runtime_info``.
     """
@@ -76,7 +73,6 @@ class DeferredLogHook(RuntimeInfoHook):
         super().after_train(runner)
 
     def _is_log_point(self, runner, batch_idx: int) -> bool:
-        """Whether a ``LoggerHook`` prints now."""
         last = (
             self.end_of_epoch(runner.train_dataloader, batch_idx)
             or runner.iter + 1 == runner.max_iters
@@ -134,17 +130,9 @@ class FiniteLossHook(Arguments, Hook):
         self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
         last = batch_idx + 1 == len(runner.train_dataloader)
-        if not outputs or not (
-            last or self.every_n_inner_iters(batch_idx, self.interval)
-        ):
-            return
-        parts = on_host(
-            {
-                name: [value.detach()]
-                for name, value in outputs.items()
-                if isinstance(value, torch.Tensor)
-            }
-        )
+        due = last or self.every_n_inner_iters(batch_idx, self.interval)
+        found = (outputs or {}).items() if due else ()
+        parts = on_host({k: [v.detach()] for k, v in found if isinstance(v, Tensor)})
         broken = [name for name, (value,) in parts.items() if not math.isfinite(value)]
         if broken:
             raise UserError(
@@ -161,8 +149,7 @@ class ProgressHook(Hook):
 
     On a terminal a bar, with the lines scrolling above it; in a file or pipe
     a line every 30 s. Rank 0 alone writes. The time left covers validation.
-    The table is printed once training has ended, from what ``RunReportHook``
-    has collected. The log of MMEngine goes on to the log file as ever.
+    The table is of what ``RunReportHook`` has collected.
     """
 
     priority = 'LOWEST'  # what the other hooks found is shown
@@ -183,13 +170,10 @@ class ProgressHook(Hook):
         self._progress = Progress(what, total, unit, done, self.stream)
         self._progress.__enter__()
         self._streams = []
-        if self._progress.in_place:
-            self._lead_logs(runner)
-            atexit.register(self.close)
-
-    def _lead_logs(self, runner) -> None:
-        """Let log lines pass through the console that draws the bar."""
-        for handler in runner.logger.handlers:
+        if not self._progress.in_place:
+            return
+        atexit.register(self.close)
+        for handler in runner.logger.handlers:  # through the console of the bar
             if (
                 isinstance(handler, logging.StreamHandler)
                 and getattr(handler.stream, 'isatty', bool)()

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 from PIL import Image, ImageDraw
-from torch import Tensor
 
 from hkd_mm.evaluation.segmentation_scores import (
     confusion_counts,
@@ -35,29 +34,26 @@ _COLOURS = ((230, 159, 0), (86, 180, 233), (204, 121, 167), (240, 228, 66))
 class MaskPicturesHook(Hook):
     """Write every test image, its truth and its prediction side by side.
 
-    Masks are outlines, a colour for each class; the Dice of the slice, the
-    mean over its classes, stands below.
-
-    Args:
-        out_dir: gets ``<sample id>.png``, see :func:`file_name`.
+    Masks are outlines, a colour for each class; the Dice of the slice, the mean over
+    its classes, stands below. ``out_dir`` gets ``<sample id>.png``, see
+    :func:`file_name`.
     """
 
     def __init__(self, out_dir: str) -> None:
         self.out_dir = Path(out_dir)
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Write the pictures of one batch.
-
-        Args:
-            data_batch: ``inputs`` (B, h, w, C) uint8 or uint16.
-            outputs: one ``MaskPredictions``.
-        """
-        [found] = outputs
+        """Write the pictures of ``inputs`` (B, h, w, C) uint8 or uint16."""
+        [found] = outputs  # MaskPredictions
         ids = runner.test_loop.dataloader.dataset.store.ids
         probabilities = found['batch_probabilities']
         classes = max(probabilities.shape[1], 2)
         predicted = masks_of(probabilities, threshold_of(runner.test_evaluator))
-        images = _seen(runner, data_batch['inputs'])
+        network = getattr(runner.model, 'module', runner.model)
+        images = data_batch['inputs']
+        if getattr(network.data_preprocessor, 'window', None) is not None:
+            images = network.data_preprocessor.windowed(images).round().to(torch.uint8)
+        images = [as_rgb(image) for image in images.cpu().numpy()]
         masks = [part.cpu().numpy() for part in (found['batch_masks'], predicted)]
         rows = row_of(found['batch_index']).tolist()
         self.out_dir.mkdir(parents=True, exist_ok=True)
@@ -87,15 +83,6 @@ def file_name(sample_id: str) -> str:
     return f'{raw[:180].decode(errors="ignore")}-{digest}'
 
 
-def _seen(runner, images: Tensor) -> list[np.ndarray]:
-    """Stored images through the window of the run, if it has one."""
-    network = runner.model
-    preprocessor = getattr(network, 'module', network).data_preprocessor
-    if getattr(preprocessor, 'window', None) is not None:
-        images = preprocessor.windowed(images).round().to(torch.uint8)
-    return [as_rgb(image) for image in images.cpu().numpy()]
-
-
 def fitted(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """An image in the size of its mask, which is that of the network."""
     if rgb.shape[:2] == size:
@@ -105,15 +92,7 @@ def fitted(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
-    """What to look at of a stored image.
-
-    Args:
-        image: (h, w, C) uint8, or uint16, which is stretched from its least
-            to its largest value.
-
-    Returns:
-        (h, w, 3) uint8.
-    """
+    """(h, w, 3) uint8 of (h, w, C) uint8, or of uint16, stretched over its values."""
     if image.dtype != np.uint8:
         values = image.astype(np.float32)
         low, high = values.min(), values.max()
@@ -166,11 +145,7 @@ def draw_panels(
 
 
 def outlined(rgb: np.ndarray, mask: np.ndarray, scale: int) -> np.ndarray:
-    """An image with the outlines of a mask.
-
-    Args:
-        rgb: (h * scale, w * scale, 3) uint8.
-    """
+    """An image (h * scale, w * scale, 3) uint8 with the outlines of a mask (h, w)."""
     from scipy.ndimage import binary_erosion
 
     rgb = rgb.copy()
@@ -188,11 +163,8 @@ class PredictionPicturesHook(Hook):
 
     In place of mmpretrain's ``VisualizationHook``, which swaps red and blue,
     names files by the image's base name alone, so that class folders
-    overwrite each other, and writes over the image.
-
-    Args:
-        out_dir: gets ``right`` and ``wrong``, in them ``<sample id>.png``, see
-            :func:`file_name`.
+    overwrite each other, and writes over the image. ``out_dir`` gets ``right`` and
+    ``wrong``, in them ``<sample id>.png``, see :func:`file_name`.
     """
 
     def __init__(self, out_dir: str) -> None:

@@ -36,11 +36,9 @@ class RunReportHook(Hook):
     ``environment.json`` at the start; ``history.json`` after every epoch; at the end
     ``metrics.json`` (see :func:`summarise`), ``curves.png``, ``confusion_matrix.png``
     of the best validation and ``student.pth``, the plain mmpretrain student of the best
-    checkpoint (the last one where there was no validation).
-
-    Every checkpoint is given ``input`` (size and resize rule,
-    see :func:`.run_data.image_input`), ``student`` (the config of the
-    plain student) and ``data_preprocessor`` in its ``meta``.
+    checkpoint (the last one where there was no validation). The ``meta`` of every
+    checkpoint gets ``input`` (see :func:`.run_data.image_input`), ``student`` (the
+    config of the plain student) and ``data_preprocessor``.
     """
 
     # before CheckpointHook, whose before_train may validate
@@ -120,12 +118,19 @@ class RunReportHook(Hook):
     @master_only
     def after_train(self, runner) -> None:
         folder = Path(runner.work_dir)
-        report = summarise(runner, self.history, self._shape(runner))
+        if self.input_size is None:  # no step was left to train
+            sample = runner.train_dataloader.dataset[0]
+            self.input_size = _image_shape(runner, sample['inputs'])
+        report = summarise(runner, self.history, self.input_size)
         runner.message_hub.update_info('run_report', report)
         AtomicBackend().put_text(to_json(report), folder / 'metrics.json')
         best = (report['best'] or {}).get('epoch')
         save_curves(self.history.ordered(), folder / 'curves.png', best)
-        self._draw_confusion(runner, folder, best)
+        if matrix := self.history.records.get(best, {}).get('confusion'):
+            meta = getattr(runner.train_dataloader.dataset, 'metainfo', {})
+            classes = meta.get('classes') or [*map(str, range(len(matrix)))]
+            title = f'validation, epoch {best}'
+            save_confusion(matrix, classes, folder / 'confusion_matrix.png', title)
         source = best_checkpoint(runner) or last_checkpoint(runner)
         if source is None:
             runner.logger.warning('No checkpoint was saved, so there is no student.pth')
@@ -135,27 +140,6 @@ class RunReportHook(Hook):
             f'The plain student of {os.path.basename(source)} is '
             f'{folder / "student.pth"}'
         )
-
-    def _draw_confusion(self, runner, folder: Path, best: int | None) -> None:
-        record = self.history.records.get(best, {})
-        if 'confusion' not in record:
-            return
-        size = len(record['confusion'])
-        meta = getattr(runner.train_dataloader.dataset, 'metainfo', {})
-        classes = meta.get('classes') or [str(i) for i in range(size)]
-        save_confusion(
-            record['confusion'],
-            classes,
-            folder / 'confusion_matrix.png',
-            f'validation, epoch {best}',
-        )
-
-    def _shape(self, runner) -> tuple[int, int] | None:
-        """Image size; of the data set where no step was left to train."""
-        if self.input_size is None:
-            sample = runner.train_dataloader.dataset[0]
-            self.input_size = _image_shape(runner, sample['inputs'])
-        return self.input_size
 
 
 def _input_of(runner) -> dict | None:

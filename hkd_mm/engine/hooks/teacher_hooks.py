@@ -48,8 +48,7 @@ class TeacherCheckHook(Arguments, Hook):
                 'tools/train.py, which trains the teacher first'
             )
         loader = (runner.val_loop or runner.train_loop).dataloader
-        count = min(self.num_images, len(loader.dataset))
-        chosen = np.linspace(0, len(loader.dataset) - 1, count).astype(int)
+        chosen = spread(self.num_images, loader.dataset)
         predictions, labels, masks = [], [], []
         for data in _batches(model, loader, chosen):
             logits = _teacher_logits(model, data)
@@ -113,6 +112,11 @@ class TeacherCheckHook(Arguments, Hook):
             )
 
 
+def spread(count: int, dataset) -> np.ndarray:
+    """Indices of so many samples, spread evenly."""
+    return np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
+
+
 def samples_of(dataset, indices: np.ndarray) -> list | dict:
     """What a loader gives to its collate function."""
     if hasattr(dataset, '__getitems__'):
@@ -147,8 +151,7 @@ class ClassFusionHook(Hook):
     The weight of a teacher for a class is its recall of that class on the
     validation split (the training split where a run has no validation, which
     flatters a teacher that was trained on it). Nothing is measured where the
-    config gives ``class_weights``, or fuses in another way. The teachers are
-    frozen, so a resumed run finds the same.
+    config gives ``class_weights``.
     """
 
     priority = 'HIGH'  # before a cache of what the teachers say is opened
@@ -183,8 +186,7 @@ class TeacherRankingHook(Hook):
     """Tell :class:`hkd_mm.CurriculumSampler` how confident the teacher is.
 
     Confidence is the probability of the class that the teacher predicts, on
-    the image as in validation, without augmentation. The teacher is frozen,
-    so a resumed run finds the same order.
+    the image as in validation, without augmentation.
     """
 
     def before_train(self, runner) -> None:
@@ -201,9 +203,8 @@ class TeacherRankingHook(Hook):
                 'hkd_mm.CurriculumSampler, not '
                 f'{type(loader.sampler).__name__}'
             )
-        confidence = teacher_confidence(model, runner)
         # that of one process: others may differ in the last bit
-        confidence = as_rank_0(confidence)
+        confidence = as_rank_0(teacher_confidence(model, runner))
         loader.sampler.rank_by(confidence)
         runner.logger.info(
             f'Curriculum: {len(confidence)} training images, confidence of '
@@ -225,7 +226,14 @@ def teacher_confidence(model, runner) -> np.ndarray:
             'augmentation; use the plain data set or packed=True'
         )
     if augmented is not None:
-        dataset.pipeline = _plain_pipeline(runner)
+        loop = runner.val_loop or runner.test_loop
+        if loop is None:
+            raise UserError(
+                'TeacherRankingHook: without val_dataloader and test_dataloader '
+                'there is no pipeline without augmentation to show the teacher the '
+                'images with'
+            )
+        dataset.pipeline = loop.dataloader.dataset.pipeline
     try:
         found = [
             _teacher_logits(model, data).float().softmax(1).amax(1).cpu()
@@ -235,18 +243,6 @@ def teacher_confidence(model, runner) -> np.ndarray:
         if augmented is not None:
             dataset.pipeline = augmented
     return torch.cat(found).numpy()
-
-
-def _plain_pipeline(runner):
-    """That of validation, or of the test."""
-    for loop in (runner.val_loop, runner.test_loop):
-        if loop is not None:
-            return loop.dataloader.dataset.pipeline
-    raise UserError(
-        'TeacherRankingHook: without val_dataloader and test_dataloader '
-        'there is no pipeline without augmentation to show the teacher the '
-        'images with'
-    )
 
 
 @HOOKS.register_module()

@@ -29,15 +29,10 @@ _NETS = ('model', 'backbone', 'neck')  # of mmpretrain's classifiers
 class CompileHook(Arguments, Hook):
     """Compile student and teacher, module by module.
 
-    mmengine's own ``compile=True`` compiles the whole training step, with
-    its lists and data samples, and the recorders, which append to lists, cut
-    it to pieces. Here the largest modules that no recorder looks into are
-    compiled, and everything else stays as it is: names of weights,
-    checkpoints, recorders.
-
-    The first iterations take minutes longer, on a CPU a C++ compiler is
-    needed. Results differ by floating-point rounding. A network that is trained
-    alone is the student.
+    mmengine's own ``compile=True`` compiles the whole training step, which the
+    recorders cut to pieces. Here the largest modules that no recorder looks into are
+    compiled; names of weights stay. The first iterations take minutes longer, on a CPU
+    a C++ compiler is needed. A network that is trained alone is the student.
     """
 
     student: bool = True
@@ -62,7 +57,13 @@ class CompileHook(Arguments, Hook):
             return
         device = next(model.parameters()).device
         if self.backend == 'inductor' and device.type == 'cpu':
-            _need_compiler()
+            named = os.environ.get('CXX')
+            if not any(map(shutil.which, [named] if named else _COMPILERS)):
+                raise UserError(
+                    f'compiled=True needs a C++ compiler on a CPU, and '
+                    f'{named or ", ".join(_COMPILERS)} is not there: install one, '
+                    'name it in the environment variable CXX, or leave compiled out'
+                )
         count = sum(
             compile_network(network, self.mode, self.backend) for network in networks
         )
@@ -75,7 +76,8 @@ def compile_network(
     network: nn.Module, mode: str | None = None, backend: str = 'inductor'
 ) -> int:
     """Compile the largest modules that nobody listens inside of, in place."""
-    regions = list(_regions(network))
+    parts = (getattr(network, name, None) for name in _NETS)
+    regions = [r for p in parts if isinstance(p, nn.Module) for r in _hookless(p)]
     # dynamo counts the graphs of all regions together, for the code it enters
     # is the same; beyond the limit it goes on without compiling
     limits = torch._dynamo.config
@@ -87,24 +89,8 @@ def compile_network(
     return len(regions)
 
 
-def _need_compiler() -> None:
-    named = os.environ.get('CXX')
-    if not any(map(shutil.which, [named] if named else _COMPILERS)):
-        raise UserError(
-            f'compiled=True needs a C++ compiler on a CPU, and '
-            f'{named or ", ".join(_COMPILERS)} is not there: install one, '
-            'name it in the environment variable CXX, or leave compiled out'
-        )
-
-
-def _regions(network: nn.Module) -> Iterator[nn.Module]:
-    """Largest modules that have no hook inside."""
-    for name in _NETS:
-        if isinstance(getattr(network, name, None), nn.Module):
-            yield from _hookless(getattr(network, name))
-
-
 def _hookless(module: nn.Module) -> Iterator[nn.Module]:
+    """Largest modules that have no hook inside."""
     inner = list(module.modules())[1:]
     if any(m._forward_hooks or m._forward_pre_hooks for m in inner):
         for child in module.children():
@@ -122,10 +108,9 @@ class ResumableEarlyStoppingHook(EarlyStoppingHook):
 
     Only a score that is better by more than ``min_delta`` is a gain; upstream
     takes an equal one for a gain at ``min_delta=0`` and never stops on a
-    plateau. Two methods are added, for upstream counts from zero again,
-    without its best score, whenever a run is resumed. A checkpoint is written
-    before the validation of its epoch: a resumed run counts on from the one before.
-    ``patience`` counts validations.
+    plateau, and counts from zero again whenever a run is resumed. A checkpoint is
+    written before the validation of its epoch: a resumed run counts on from the one
+    before. ``patience`` counts validations.
     """
 
     def __init__(self, monitor: str, patience: int = 5, **kwargs) -> None:

@@ -132,15 +132,13 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
     def forward_both(
         self, batch_inputs: Tensor, data_samples: list | None
     ) -> dict[str, Tensor]:
-        """Run both under their recorders; the student's own losses, if any."""
         cache = self.teacher_cache
         if cache is None or not (self.training and cache.is_open):
             self._run_teacher(batch_inputs, data_samples)
         else:
-            index = data_samples.index
-            stored = cache.read(index)
-            if stored is None:  # of any image: the whole batch is computed
-                stored = cache.write(index, self.teacher_records(batch_inputs))
+            stored = cache.answer(
+                data_samples.index, lambda: self.teacher_records(batch_inputs)
+            )
             for name, buffer in unflatten(stored).items():
                 recorders = self.distiller.teacher_recorders
                 recorders.get_recorder(name)._data_buffer = buffer

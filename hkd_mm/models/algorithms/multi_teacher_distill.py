@@ -69,7 +69,6 @@ class ScoreFusion(nn.Module):
 
     @property
     def wants_class_weights(self) -> bool:
-        """Whether the weights of the classes are still missing."""
         return self.kind == 'class' and self.class_weights is None
 
     def set_class_weights(self, weights: list[list[float]] | Tensor) -> None:
@@ -141,7 +140,6 @@ class TeacherGroup(BaseModel):
         self._convert: list[InputConversion] = []
 
     def convert_from(self, preprocessor: nn.Module) -> None:
-        """Convert images that this preprocessor has normalised, from now on."""
         self._convert = [
             InputConversion(
                 preprocessor, network.data_preprocessor, meta.get('data_preprocessor')
@@ -220,7 +218,17 @@ class MultiTeacherDistill(FrozenTeacherDistill):
                 'hkd_mm.MultiTeacherDistill; it has model.teachers, each with its ckpt'
             )
         distiller = fill_wiring(distiller)
-        _refuse_features(distiller)
+        for name, recorder in distiller['teacher_recorders'].items():
+            kind = str(recorder.get('type'))
+            scores = kind in ('hkd_mm.Logits', 'hkd_mm.TeacherScores')
+            if kind.startswith('hkd_mm.') and not scores:
+                raise UserError(
+                    f'model.distiller asks for {name} ({kind}) of the teachers, '
+                    'but hkd_mm.MultiTeacherDistill fuses class scores only; '
+                    'take a loss of preds_T, or record one teacher: '
+                    f"distiller.teacher_recorders.{name}=dict(type='mmrazor."
+                    "ModuleOutputs', source='networks.0.model.layer4')"
+                )
         fused = ScoreFusion(fusion, len(teachers), fusion_tau, class_weights)
         networks, metas = [], []
         for i, config in enumerate(map(dict, teachers)):
@@ -247,17 +255,3 @@ class MultiTeacherDistill(FrozenTeacherDistill):
                 'of an image, which it does not store'
             )
         return super().uncacheable()
-
-
-def _refuse_features(distiller: dict) -> None:
-    for name, recorder in distiller['teacher_recorders'].items():
-        kind = str(recorder.get('type'))
-        scores = kind in ('hkd_mm.Logits', 'hkd_mm.TeacherScores')
-        if kind.startswith('hkd_mm.') and not scores:
-            raise UserError(
-                f'model.distiller asks for {name} ({kind}) of the teachers, '
-                'but hkd_mm.MultiTeacherDistill fuses class scores only; '
-                'take a loss of preds_T, or record one teacher: '
-                f"distiller.teacher_recorders.{name}=dict(type='mmrazor."
-                "ModuleOutputs', source='networks.0.model.layer4')"
-            )

@@ -166,7 +166,6 @@ class MutualDistill(TeacherlessMixin, BaseAlgorithm):
             network(images, data_samples, mode='tensor')
 
     def run_all(self, batch_inputs: Tensor, data_samples: list) -> None:
-        """Run all networks, then the branch, under the recorders."""
         with ExitStack() as stack:
             for direction in self._directions:
                 stack.enter_context(direction.distiller.student_recorders)
@@ -184,7 +183,6 @@ class MutualDistill(TeacherlessMixin, BaseAlgorithm):
     def loss(
         self, batch_inputs: Tensor, data_samples: list | None = None
     ) -> dict[str, Tensor]:
-        """Losses of one batch: name -> scalar, see the class."""
         self.run_all(batch_inputs, data_samples)
         sources = len(self._directions) / len(self.networks())
         losses: dict[str, Tensor] = {}
@@ -238,14 +236,12 @@ class EmbeddedBranch(BaseModule):
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """The context that the peers must run in."""
         with ExitStack() as stack:
             for recorders in self._recorders:
                 stack.enter_context(recorders)
             yield
 
     def build(self) -> None:
-        """Make the layers for what was recorded."""
         maps, scores = self._records('feature'), self._records('logits')
         check_maps('EmbeddedBranch', *(feature.shape for feature in maps))
         self.backbone.build([feature.size(1) for feature in maps])

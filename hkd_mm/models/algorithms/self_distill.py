@@ -67,5 +67,4 @@ class SelfDistill(TeacherlessMixin, StudentLossMixin, RazorSelfDistill):
     def forward_both(
         self, batch_inputs: Tensor, data_samples: list | None
     ) -> dict[str, Tensor]:
-        """Run the student, which is both, under its recorders."""
         return self.run_student(batch_inputs, data_samples)

@@ -159,7 +159,13 @@ def fold_batch_norms(network: nn.Module, input_size: int) -> int:
         pairs = _pairs(network, images)
         before = network(images, mode='tensor')
         for conv, name in pairs:
-            _fold(network, conv, name)
+            norm = network.get_submodule(name)
+            moments = norm.running_mean, norm.running_var, norm.eps
+            conv.weight, conv.bias = fuse_conv_bn_weights(
+                conv.weight, conv.bias, *moments, norm.weight, norm.bias
+            )
+            conv.requires_grad_(norm.weight.requires_grad)
+            network.set_submodule(name, _remainder(norm))
         after = network(images, mode='tensor')
     difference = (after - before).abs().max() / before.abs().max()
     if not difference <= _TOLERANCE:
@@ -197,21 +203,6 @@ def _pairs(network: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, str]]:
     for handle in handles:
         handle.remove()
     return pairs
-
-
-def _fold(network: nn.Module, conv: nn.Conv2d, name: str) -> None:
-    norm = network.get_submodule(name)
-    conv.weight, conv.bias = fuse_conv_bn_weights(
-        conv.weight,
-        conv.bias,
-        norm.running_mean,
-        norm.running_var,
-        norm.eps,
-        norm.weight,
-        norm.bias,
-    )
-    conv.requires_grad_(norm.weight.requires_grad)
-    network.set_submodule(name, _remainder(norm))
 
 
 def _remainder(norm: nn.Module) -> nn.Module | None:

@@ -1,9 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Wire, check and finish a distiller once both networks are there.
 
-MMRazor wants every input of a loss spelt out: a recorder in both networks, a
-connector, a mapping. The arguments of a loss's ``forward`` show what it
-needs (:class:`hkd_mm.models.losses.distill_loss.DistillLoss`), so a loss
+MMRazor wants every input of a loss spelt out. The arguments of a loss's ``forward``
+show what it needs (:class:`hkd_mm.models.losses.distill_loss.DistillLoss`), so a loss
 without an entry in ``loss_forward_mappings`` is given
 
 =========================  ============================================
@@ -21,7 +20,6 @@ connector gets :class:`hkd_mm.FeatureAlignConnector`. What a config does write i
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 from mmengine.config import ConfigDict
@@ -100,24 +98,19 @@ def fill_wiring(distiller: dict) -> dict:
                 'loss_forward_mappings asks for; add it'
             )
         for name, recorder in known.items():
-            _check_scope(f'model.distiller.{key}.{name}', recorder)
+            kind = recorder.get('type')
+            with RAZOR_TASK_UTILS.switch_scope_and_registry(None) as registry:
+                found = registry.get(f'{kind}Recorder')
+            if found is None and TASK_UTILS.get(f'mmrazor.{kind}Recorder'):
+                raise UserError(
+                    f"model.distiller.{key}.{name}: type='{kind}' is not registered; "
+                    f"write 'mmrazor.{kind}'"
+                )
         distiller[key] = {
             name: known.get(name) or dict(type=_RECORDERS[name])
             for name in sorted(asked, key=[*known, *_RECORDERS].index)
         }
     return distiller
-
-
-def _check_scope(key: str, recorder: dict) -> None:
-    """Name the scope of a recorder of MMRazor that is not found without."""
-    kind = f'{recorder.get("type")}Recorder'
-    with RAZOR_TASK_UTILS.switch_scope_and_registry(None) as registry:
-        found = registry.get(kind)
-    if found is None and TASK_UTILS.get(f'mmrazor.{kind}'):
-        name = recorder['type']
-        raise UserError(
-            f"{key}: type='{name}' is not registered; write 'mmrazor.{name}'"
-        )
 
 
 def _mapping(distiller: dict, name: str, loss: dict) -> dict[str, dict]:
@@ -215,8 +208,7 @@ def drop_unused_inputs(distiller) -> None:
 def build_lazy_parts(model, input_size: int) -> None:
     """Give lazy connectors and losses the shapes of one dry forward.
 
-    Connectors first: a loss is given the shapes that they deliver. One that
-    takes no ``t_feature`` is given the student's alone.
+    A loss that takes no ``t_feature`` is given the student's alone.
 
     Raises:
         UserError: a connector has nothing to meet, or cannot join the two.
@@ -230,7 +222,12 @@ def build_lazy_parts(model, input_size: int) -> None:
     built = [name for name, loss in losses.items() if hasattr(loss, 'build')]
     if not lazy and not built:
         return
-    with _dry_forward(model, input_size):
+    images, samples = blank_batch(model.student, input_size)
+    before = model.training, model.calculate_student_loss
+    model.eval()
+    model.calculate_student_loss = False
+    with torch.no_grad():
+        model.forward_both(images, samples)
         for connector, records in lazy.items():
             plain = ({**r, 'connector': None, 'connector_idx': None} for r in records)
             distiller.connectors[connector].build(
@@ -240,17 +237,6 @@ def build_lazy_parts(model, input_size: int) -> None:
             mapping = distiller.loss_forward_mappings[name]
             records = (mapping[k] for k in ('s_feature', 't_feature') if k in mapping)
             losses[name].build(*(shapes_of(distiller.get_record(**r)) for r in records))
-
-
-@contextmanager
-def _dry_forward(model, input_size: int) -> Iterator[None]:
-    images, samples = blank_batch(model.student, input_size)
-    before = model.training, model.calculate_student_loss
-    model.eval()
-    model.calculate_student_loss = False
-    with torch.no_grad():
-        model.forward_both(images, samples)
-        yield
     model.calculate_student_loss = before[1]
     model.train(before[0])
 

@@ -76,7 +76,6 @@ class SRRLLoss(DistillLoss):
         self._layer = (last_layer(teacher, self),)
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> dict[str, Tensor]:
-        """From vectors (N, C), (N, C) to the parts whose weight is not 0."""
         (layer,) = self._layer
         check_channels(layer, t_feature, self)
         parts = {}

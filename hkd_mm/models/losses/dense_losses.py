@@ -29,9 +29,8 @@ def with_background(logits: Tensor) -> Tensor:
 def one_hot_masks(gt_labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Masks (N, h, w), int64 in [0, classes) or 255, as one plane a class.
 
-    Returns:
-        (N, classes, h, w) float32, zero in all planes where a pixel is
-        ignored, and (N, 1, h, w) float32, 1 where it counts.
+    (N, classes, h, w) float32, zero where a pixel is ignored, and (N, 1, h, w), 1
+    where it counts.
     """
     counted = gt_labels != IGNORE
     # scatter_ has bounds checked on the device; a comparison has not

@@ -56,7 +56,6 @@ class HybridKDLoss(DistillLoss):
 
     @property
     def unused_inputs(self) -> tuple[str, ...]:
-        """Inputs that only the parts of weight 0 would need."""
         labels = () if self.alpha < 1 else ('gt_labels',)
         return labels + (() if self.beta > 0 else ('s_feature', 't_feature'))
 

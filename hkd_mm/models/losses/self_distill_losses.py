@@ -173,7 +173,6 @@ class USKDLoss(BatchLoss):
     class_weight: ClassWeight = None  # one weight a class, of the target part
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> dict[str, Tensor]:
-        """From logits (N, C) and labels (N,) to the two parts."""
         logits, gt_labels = self.gathered(preds_S, gt_labels)
         label = gt_labels.unsqueeze(1)
         log_target = F.log_softmax(logits, dim=1).gather(1, label)

@@ -129,9 +129,9 @@ class SSDKDLoss(BatchLoss):
 class SSDKDRotationLoss(BatchLoss):
     """The part of SSD-KD that learns from rotated images.
 
-    Of every image the batch has four views, upright and rotated by 90, 180
-    and 270 degrees, stacked by :class:`hkd_mm.RotationDistill`. Two parts,
-    as in Xu et al. (SSKD, arXiv 2006.07114), from which the method has them:
+    Of every image the batch has four views, stacked by
+    :class:`hkd_mm.RotationDistill`. Two parts, after Xu et al. (SSKD, arXiv
+    2006.07114):
 
     - the teacher's soft targets for the rotated views;
     - the cosines between each rotated and every upright view, after a head
@@ -142,8 +142,6 @@ class SSDKDRotationLoss(BatchLoss):
     authors train the teacher's head for 60 epochs first; here it learns
     beside the student, on detached features, by ``loss_head``.
 
-    Args:
-        gather: compare the images of all processes, not of each one.
     """
 
     family = 'relation'

@@ -123,19 +123,11 @@ class SemCKDLoss(BatchLoss):
 def attention(mine: list[Tensor], others: list[Tensor], tau: float) -> Tensor:
     """Weights (N, S, T), of sum 1, of T teacher stages for each of S student stages."""
     with full_precision(mine[0]):
-        rows_s, rows_t = (
-            torch.stack([_similarity(x) for x in maps], dim=1)
-            for maps in (mine, others)
-        )
-        return F.softmax(rows_s @ rows_t.transpose(1, 2) / tau, dim=2)
-
-
-def _similarity(feature: Tensor) -> Tensor:
-    """Rows of ``F F^T``, each of norm 1: (N, N) of (N, ...)."""
-    # the scale of a stage cancels out, and would overflow in half precision
-    flat = feature.flatten(1)
-    flat = flat / flat.abs().amax().clamp(min=1e-12)
-    return F.normalize(flat @ flat.T, dim=1)
+        rows = []
+        for maps in (mine, others):  # rows of F F^T, whose scale cancels out
+            flat = (x.flatten(1) / x.abs().amax().clamp(min=1e-12) for x in maps)
+            rows.append(torch.stack([F.normalize(x @ x.T, dim=1) for x in flat], dim=1))
+        return F.softmax(rows[0] @ rows[1].transpose(1, 2) / tau, dim=2)
 
 
 @MODELS.register_module()

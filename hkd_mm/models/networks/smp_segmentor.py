@@ -208,7 +208,6 @@ class SMPSegmentor(BaseModel):
         self._taken: set[tuple[int, int]] = set()  # sizes of images
 
     def init_weights(self) -> None:
-        """Read the encoder's ImageNet weights, once; the rest stays random."""
         if self._pretrained and not self.is_init:
             load_imagenet(self.model.encoder, **self._network)
         super().init_weights()

@@ -66,7 +66,6 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
             self._timm.pop(name, None)
 
     def init_weights(self) -> None:
-        """Read the ImageNet weights, once; the last layer stays random."""
         if self._pretrained and not self.is_init:
             self._load_imagenet()
         super().init_weights()

@@ -2,8 +2,7 @@
 """Random numbers that are a pure function of what they are for.
 
 A number depends on (seed, view, sample, operation, position) and on nothing
-else: not on the batch a sample stands in, not on workers, processes, device
-or on what was drawn before. A view of an image can be drawn again at any time.
+else: not on the batch a sample stands in, workers, processes or device.
 
 The mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood,
 "Fast splittable pseudorandom number generators", OOPSLA 2014, figure 17), on

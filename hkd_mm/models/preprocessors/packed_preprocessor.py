@@ -90,13 +90,11 @@ class PackedPreprocessor(BaseDataPreprocessor):
         return self._epoch % self.num_views if self.num_views else self._epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell the epoch, counted from 0; ``hkd_mm.ViewHook`` does."""
         self._epoch = int(epoch)
 
     def view_parameters(
         self, index: Tensor, view: int, labels: Tensor | None = None
     ) -> Parameters:
-        """What a view does to images, see :meth:`.Pipeline.parameters`."""
         return self.pipeline.parameters(self.seed, view, index, labels)
 
     def fingerprint(self) -> str:

@@ -102,11 +102,10 @@ _PIXELS_AT_ONCE = 200_000  # a few images: what fits a core's cache
 class Pipeline:
     """Augmentations in the order of the list, their parameters drawn first.
 
-    Geometric neighbours are composed into one affine map and interpolated
-    once. A flip or quarter turn moves past operations with which it commutes
-    to join the next interpolation, which then costs nothing more; without
-    one it moves whole pixels. What a crop leaves out can come back in the
-    corners of a composed turn, in place of the fill.
+    Geometric neighbours are composed into one affine map and interpolated once. A flip
+    or quarter turn moves past operations with which it commutes to join the next
+    interpolation; without one it moves whole pixels. What a crop leaves out can come
+    back in the corners of a composed turn, in place of the fill.
 
     Args:
         configs: ``dict(type='hkd_mm.X', ...)`` each.
@@ -130,10 +129,7 @@ class Pipeline:
     def parameters(
         self, seed: int, view: int, index: Tensor, labels: Tensor | None = None
     ) -> Parameters:
-        """What happens to each sample (B,): operation -> parameter -> tensor.
-
-        Without labels operations for chosen classes count every class as chosen.
-        """
+        """What happens to each sample (B,): operation -> parameter -> tensor."""
         numbers = uniform_by_name(seed, view, index, self.draws)
         return {
             name: op.parameters(Draw(numbers[name], labels, seed, view, name, index))
@@ -220,7 +216,6 @@ class Pipeline:
     def mix(
         self, images: Tensor, scores: Tensor, parameters: Parameters
     ) -> tuple[Tensor, Tensor]:
-        """Mix samples of the batch and their targets (B, C)."""
         for name in self.mixing:
             images, scores = self.operations[name].mix(images, scores, parameters[name])
         return images, scores

@@ -3,6 +3,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -40,9 +41,10 @@ class AutoSourceRecorder(Arguments, ModuleOutputsRecorder):
 class HookRecorder(Arguments, BaseRecorder):
     """Whatever a hook keeps while ``recording`` is set."""
 
+    recording = False
+
     def __post_init__(self) -> None:
         super().__post_init__('')
-        self.recording = False
 
     def __enter__(self) -> None:
         super().__enter__()
@@ -134,7 +136,6 @@ class LastMapRecorder(StageRecorder):
 
     ``hkd_mm.LastMap`` in a config. It is not that of ``hkd_mm.Feature``
     where a layer follows the last stage, as in MobileNetV2 and EfficientNet.
-    A network without a module for global pooling has its last stage recorded.
     """
 
     def find(self, model: nn.Module) -> str:
@@ -204,13 +205,10 @@ class StageMapsRecorder(HookRecorder):
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = (-4, -3, -2, -1)
 
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
-        """Listen to the modules that end the stages."""
         if not is_timm(model):
             segmentor = is_segmentor(model)
             module = model.get_submodule(model.encoder if segmentor else 'backbone')
-            module.register_forward_hook(
-                lambda _, __, outputs: self._keep_all(outputs, segmentor)
-            )
+            module.register_forward_hook(partial(self._keep_all, segmentor))
             return
         names = [item['module'] for item in model.model.feature_info]
         self._check(len(names), ', '.join(names))
@@ -228,7 +226,7 @@ class StageMapsRecorder(HookRecorder):
         if self.recording:
             self._data_buffer.append((position, output))
 
-    def _keep_all(self, outputs: Sequence[Tensor], segmentor: bool) -> None:
+    def _keep_all(self, segmentor: bool, _, __, outputs: Sequence[Tensor]) -> None:
         if self.recording:
             maps = outputs[1:] if segmentor else outputs  # not the image
             self._check(len(maps), 'encoder_depth' if segmentor else 'out_indices')
@@ -282,9 +280,7 @@ def classifier_layer(model: nn.Module) -> nn.Module | None:
 
 
 def last_layer(network: nn.Module, user: object) -> nn.Linear:
-    """The linear layer at the end of a classifier, for a loss or network.
-
-    Whoever keeps it must not register it.
+    """The linear layer at the end of a classifier, which is not to be registered again.
 
     Raises:
         UserError: the network ends in something else.

@@ -23,10 +23,9 @@ class CacheFile:
     """Entries (view, row) of several arrays, written once, read ever after.
 
     A folder holds ``header.json``, one file an array ``[num_views, num_rows, ...]``, a
-    CRC-32 an entry and a byte an entry that marks it as complete. Values are written
-    first, then their checksums, then the marks, so that a process killed at any moment
-    leaves only complete entries marked. After a power cut, which may keep a mark and
-    lose its values, :meth:`verify` removes the mark. Processes may write at the same
+    CRC-32 an entry and a byte an entry that marks it as complete. Marks are written
+    last, so that a killed process leaves only complete entries marked; where a power
+    cut loses values, :meth:`verify` removes the mark. Processes may write at the same
     time, also the same entries: the first one stays.
 
     Args:
@@ -61,7 +60,7 @@ class CacheFile:
             arrays={k: [list(s), d] for k, (s, d) in arrays.items()},
         )
         with locked(self.folder):
-            if not (self.folder / _HEADER).is_file():
+            if not os.path.lexists(self.folder / _HEADER):
                 self._create(header)
         _compare(self.folder / _HEADER, header)
         self._maps = {name: self._open(f'{name}.bin') for name in arrays}
@@ -69,7 +68,6 @@ class CacheFile:
 
     @staticmethod
     def size_of(arrays: Arrays, num_views: int, num_rows: int) -> int:
-        """Bytes on the disk."""
         return num_views * num_rows * sum(map(_bytes, _layout(arrays).values()))
 
     @staticmethod
@@ -78,11 +76,9 @@ class CacheFile:
         return (Path(folder) / _HEADER).is_file()
 
     def is_complete(self, view: int, rows: np.ndarray) -> bool:
-        """Whether all these rows (B,) of a view are stored."""
         return bool(self._done[view, rows].all())
 
     def count(self) -> int:
-        """Number of entries that are stored."""
         return int(np.count_nonzero(self._done))
 
     def read(self, view: int, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -140,7 +136,6 @@ class CacheFile:
         return len(damaged)
 
     def flush(self) -> None:
-        """Write everything to the disk."""
         for data in (*self._maps.values(), self._crc, self._done):
             data.flush()
 
@@ -190,7 +185,7 @@ def _compare(path: Path, wanted: dict[str, Any]) -> None:
     try:
         found = read_json(path)
         found = found | found['parts']
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f'teacher cache file {path} is damaged; delete its folder, it fills again'
         ) from None

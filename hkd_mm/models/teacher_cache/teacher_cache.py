@@ -5,6 +5,7 @@ import errno
 import hashlib
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,9 +41,8 @@ class TeacherCache(Arguments):
     # folder of all caches; each has a folder of its own below
     dir: Annotated[str, Field(pattern=r'^[^\x00]+$')] = 'work_dirs/teacher_cache'
     # largest size on the disk in GiB; None for no limit but the free disk, of which 2
-    # GiB are left to others. A cache that does not fit is not made and the teacher runs
-    # in every step. The default takes the last map of WRN-50-2 at 116 pixels of all
-    # training images of HAM10000 in 10 views (4.9 GiB)
+    # GiB are left to others. A cache that does not fit is not made. The default takes
+    # the last map of WRN-50-2 at 116 pixels of HAM10000's training images in 10 views
     budget_gb: NotNegative | None = 5.0
     # dtype of maps and pooled features. Logits are float32
     features: Literal['float16', 'float32'] = 'float16'
@@ -156,10 +156,7 @@ class TeacherCache(Arguments):
             )
 
     def start_view(self, view: int, index: Tensor, device: torch.device) -> bool:
-        """Prepare an epoch on one view.
-
-        Args:
-            index: ids of all samples that the epoch will show.
+        """Prepare an epoch on one view of the samples of these ids.
 
         Returns:
             Whether all of them are stored; otherwise the teacher runs.
@@ -179,6 +176,16 @@ class TeacherCache(Arguments):
     def holds(self, view: int, index: Tensor) -> bool:
         """Whether a view of all these samples, by their ids, is stored."""
         return self.file.is_complete(view, self.index.on_host(index))
+
+    def answer(
+        self, index: Tensor, ask_teacher: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Records of a batch of ids (B,): the stored ones, or the teacher's, stored.
+
+        Where an entry of any image is missing the teacher runs on the whole batch.
+        """
+        stored = self.read(index)
+        return self.write(index, ask_teacher()) if stored is None else stored
 
     def read(self, index: Tensor) -> dict[str, Tensor] | None:
         """Records of a batch of ids (B,), float32 (B, ...) on their device.
@@ -233,8 +240,7 @@ class TeacherCache(Arguments):
         """Images (N, ...), repeated up to ``batch_size`` of them.
 
         Kernels round differently for another number of images, but not for
-        other neighbours: with one size an entry does not depend on the batch
-        that it was computed in.
+        other neighbours.
         """
         missing = (self.batch_size or 0) - len(images)
         if missing <= 0:
@@ -245,11 +251,9 @@ class TeacherCache(Arguments):
     def compare(
         self, view: int, index: Tensor, records: dict[str, Tensor], coarse: bool = False
     ) -> None:
-        """Compare stored entries with what the teacher answers now.
+        """Compare stored entries, of ids (B,), with what the teacher answers now.
 
-        Args:
-            index: ids of the entries (B,).
-            coarse: the teacher runs in 16 bits, which other machines round differently.
+        With ``coarse`` it runs in 16 bits, which other machines round differently.
         """
         tolerance = max(self.tolerance, _COARSE if coarse else 0)
         rows = self.index.on_host(index)

@@ -54,6 +54,14 @@ def test_a_missing_file_is_refused(packed, folder, name):
     _refused(packed, name)
 
 
+@pytest.mark.parametrize('name', FILES)
+@pytest.mark.parametrize('make', [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_refused(packed, folder, name, make):
+    (folder / name).unlink()
+    make(folder / name)
+    _refused(packed, name)
+
+
 def test_a_store_of_other_images_is_refused(packed, folder, tmp_path, packed_root):
     other = shutil.copytree(packed_root, tmp_path / 'elsewhere' / 'data')
     next(other.rglob('*.png')).unlink()

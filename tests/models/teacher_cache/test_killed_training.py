@@ -1,43 +1,14 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """A distillation killed while its cache is filled ends as the whole one."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from killed_runs import killed_runs
 
 ROOT = Path(__file__).parents[3]
-
-
-def killed_runs(config, options, folder, kills, shared):
-    """One dict a killed training, see ``tests/killed_runs.py``."""
-    what = dict(
-        config=str(config),
-        options=options,
-        folder=str(folder),
-        kills=kills,
-        shared=shared,
-    )
-    done = subprocess.run(
-        [sys.executable, '-W', 'ignore', ROOT / 'tests/killed_runs.py']
-        + [json.dumps(what)],
-        capture_output=True,
-        text=True,
-        env={
-            **os.environ,
-            'PYTHONPATH': str(ROOT),
-            'OMP_NUM_THREADS': '1',
-        },
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    runs = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(runs) == kills
-    return runs
 
 
 @pytest.fixture
@@ -68,7 +39,7 @@ def tiny_cached(tiny_configs, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('shared', [False, True])
-def test_killed_while_filling(tiny_cached, tmp_path, shared):
+def test_killed_while_filling(tiny_cached, tmp_path, quick_runner, shared):
     runs = killed_runs(*tiny_cached, tmp_path / 'runs', 3, shared)
     assert any(-signal.SIGKILL in run['ends'] for run in runs)
     assert all(not run['differ'] for run in runs), runs
@@ -76,7 +47,9 @@ def test_killed_while_filling(tiny_cached, tmp_path, shared):
 
 @pytest.mark.nightly
 @pytest.mark.parametrize('shared', [False, True])
-def test_twenty_kills_of_a_demo_run(demo_run, tmp_path, monkeypatch, shared):
+def test_twenty_kills_of_a_demo_run(
+    demo_run, tmp_path, monkeypatch, quick_runner, shared
+):
     monkeypatch.chdir(tmp_path)
     images, teacher = demo_run
     options = {

@@ -164,7 +164,7 @@ def preparing_graph(spec: InputSpec) -> ModelProto:
 
 
 def _replace_cast_like(model: ModelProto) -> None:
-    """Name the type that each ``CastLike`` casts to, which no runtime has."""
+    """Name the type each ``CastLike`` casts to: ONNX Runtime has no kernel."""
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
     types = {
         value.name: value.type.tensor_type.elem_type

@@ -4,7 +4,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from hkd_mm.evaluation import segmentation_scores as scoring
 from hkd_mm.evaluation.calibration import fit_temperature
 from hkd_mm.evaluation.classification_scores import classification_scores
 from hkd_mm.evaluation.int8_gate import compare_int8, refuse_int8
-from hkd_mm.export import checks, onnx_files, samples
+from hkd_mm.export import checks, onnx_writer, samples
 from hkd_mm.export.options import NAMES, ExportOptions
 from hkd_mm.inference.manifest import (
     ClassifierManifest,
@@ -45,6 +45,7 @@ _HAIRS = (
 )
 
 
+@dataclass(eq=False)
 class Exporter(ABC):
     """One export under way; what depends on the task is in the children.
 
@@ -60,23 +61,17 @@ class Exporter(ABC):
 
     score: ClassVar[tuple[str, str]]
     parts: ClassVar[str]
-    temperature = 1.0
-    threshold: Threshold | float  # of confident answers, or of pixels
-
-    def __init__(
-        self,
-        run: SourceRun,
-        options: ExportOptions,
-        folder: Path,
-        report: Callable[[str], None],
-    ) -> None:
-        self.run, self.options = run, options
-        self.folder, self.report = folder, report
-        self.files: dict[str, FileSpec] = {}
-        self.measured: dict[str, dict] = {}
-        self.by_part: dict[str, dict[str, float | None]] = {}
-        self.checks: dict[str, dict] = {}
-        self.calibrated = 0
+    run: SourceRun
+    options: ExportOptions
+    folder: Path
+    report: Callable[[str], None]
+    files: dict[str, FileSpec] = field(default_factory=dict)
+    measured: dict[str, dict] = field(default_factory=dict)
+    by_part: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    checks: dict[str, dict] = field(default_factory=dict)
+    calibrated: int = 0
+    temperature: float = 1.0
+    threshold: Threshold | float = field(init=False)  # of answers, or of pixels
 
     def make(self) -> Manifest:
         """Write all files but the card and the manifest, and check each."""
@@ -85,8 +80,8 @@ class Exporter(ABC):
         if self.run.hairs_removed:
             self.report(f'ATTENTION: {_HAIRS}')
         self.report(f'{self.run.architecture}: writing {NAMES["fp32"]}')
-        onnx_files.save(
-            onnx_files.export_network(self.run, self.options.opset), self.path('fp32')
+        onnx_writer.save(
+            onnx_writer.export_network(self.run, self.options.opset), self.path('fp32')
         )
         self.measure('fp32')
         self._add('fp32')
@@ -119,9 +114,8 @@ class Exporter(ABC):
         classifier ``recall`` and ``recall_limit`` as well.
         """
 
-    @abstractmethod
-    def fit(self) -> None:
-        """Fit to validation what follows the logits."""
+    def fit(self) -> None:  # noqa: B027
+        """Fit to validation what follows the logits, if anything does."""
 
     @abstractmethod
     def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
@@ -179,7 +173,7 @@ class Exporter(ABC):
         onnx.helper.set_model_props(
             model, {key: json.dumps(value) for key, value in facts.items()}
         )
-        onnx_files.save(model, self.path(kind), self.options.ir_version)
+        onnx_writer.save(model, self.path(kind), self.options.ir_version)
         self._add(kind)
 
     def _int8(self) -> None:
@@ -187,8 +181,8 @@ class Exporter(ABC):
         self.calibrated = len(train)
         self.report(f'int8: calibrating on {self.calibrated} training images')
         bits = self.options.weight_bits
-        batches = _watched(train.batches(onnx_files.BATCH), 'calibrating', len(train))
-        onnx_files.quantise(self.path('fp32'), self.path('int8'), batches, bits)
+        batches = _watched(train.batches(onnx_writer.BATCH), 'calibrating', len(train))
+        onnx_writer.quantise(self.path('fp32'), self.path('int8'), batches, bits)
         self.measure('int8')
         self._add('int8')
         costs = self.compare_int8()
@@ -205,9 +199,10 @@ class Exporter(ABC):
         network = onnx.load(self.path(kind))
         spec = self.run.spec
         path = self.path(whole)
-        onnx_files.save(onnx_files.whole_graph(network, spec, self.temperature), path)
+        onnx_writer.save(onnx_writer.whole_graph(network, spec, self.temperature), path)
         wanted, images = self.examples(kind)
-        found = checks.image_probabilities(path, images)
+        graph = checks.graph_of(path)
+        found = np.concatenate([graph(image[None]) for image in images])
         self.checks[whole] = checks.same_probabilities(
             path.stem, wanted, found, int8=kind == 'int8'
         )
@@ -216,9 +211,9 @@ class Exporter(ABC):
     def _executorch(self) -> None:
         self.report(f'{NAMES["executorch"]}: lowering to ExecuTorch')
         images = next(self.val.batches(_EXECUTORCH))
-        found = onnx_files.write_executorch(self.run, self.path('executorch'), images)
+        found = onnx_writer.write_executorch(self.run, self.path('executorch'), images)
         self.checks['executorch'] = checks.same_logits(
-            checks.torch_logits(onnx_files.plain_network(self.run), images),
+            checks.torch_logits(onnx_writer.plain_network(self.run), images),
             found,
             wrong='student.pte is not the trained network',
         )
@@ -254,7 +249,7 @@ class ClassifierExporter(Exporter):
         self.measured[kind] = checks.figures(found, self.val.labels, self.run.classes)
         self.by_part[kind] = self.measured[kind]['recall']
         if kind == 'fp32':
-            network = partial(checks.torch_logits, onnx_files.plain_network(self.run))
+            network = partial(checks.torch_logits, onnx_writer.plain_network(self.run))
             trained = self._answers(network, 'comparing')
             self.checks['logits'] = checks.same_logits(trained, found)
 
@@ -315,7 +310,7 @@ class SegmentorExporter(Exporter):
     def measure(self, kind: str) -> None:
         graph, apart = checks.graph_of(self.path(kind)), checks.Differences()
         if kind == 'fp32':
-            other = partial(checks.torch_logits, onnx_files.plain_network(self.run))
+            other = partial(checks.torch_logits, onnx_writer.plain_network(self.run))
         else:
             other = checks.graph_of(self.path('fp32'))
         counts = []
@@ -360,9 +355,6 @@ class SegmentorExporter(Exporter):
             max_logit_difference=apart.most,
             rms_logit_difference=apart.rms,
         )
-
-    def fit(self) -> None:
-        pass  # the threshold is that of the run's validation
 
     def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
         chosen, spec = self.val.part(_SLICES), self.run.spec
