@@ -137,10 +137,7 @@ def silence_upstream() -> None:
 
     for text in _WARNED:
         warnings.filterwarnings('ignore', text, UserWarning, r'mmcv\.')
-    # of torch.compile on a machine with a CUDA toolkit and without a GPU
-    logging.getLogger('torch.utils.cpp_extension').addFilter(
-        lambda record: not record.getMessage().startswith('No CUDA runtime is found')
-    )
+    logging.getLogger('torch.utils.cpp_extension').addFilter(_is_not_of_cuda)
     logged = re.compile('|'.join(_MMENGINE))
     # MMLogger is no child of the root logger, and has an instance a run
     mmengine.logging.MMLogger.filter = lambda self, record: (
@@ -153,6 +150,11 @@ def silence_upstream() -> None:
 
     # what print_log calls where it is given no logger
     mmengine.logging.logger.print = without_noise
+
+
+def _is_not_of_cuda(record: logging.LogRecord) -> bool:
+    """Of torch.compile on a machine with a CUDA toolkit and without a GPU."""
+    return not record.getMessage().startswith('No CUDA runtime is found')
 
 
 Execute = Callable[[types.ModuleType, Callable[[], None]], None]

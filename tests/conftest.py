@@ -197,7 +197,10 @@ def demo_run(tmp_path_factory):
     root = Path(__file__).resolve().parents[1]
     folder = tmp_path_factory.mktemp('demo_run')
     for argv in (
-        ['tools/data/make_demo_images.py', '--out', folder / 'demo'],
+        [
+            *('tools/data/make_demo_images.py', '--num', '200', '--workers', '1'),
+            *('--out', folder / 'demo'),
+        ],
         [
             'tools/train.py',
             'configs/demo/resnet18_demo.py',

@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Processes of a launcher and forks, waiting for others, and whether they ended."""
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -11,10 +12,10 @@ import time
 import traceback
 from collections.abc import Callable
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
 
-import torch
 from tiny import forget_runs
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +59,7 @@ def run(folder: Path, *argv: str, processes: int = 2) -> str:
 
 
 class ForkedTool:
-    """``children.start`` without the seconds that a tool takes to import."""
+    """``child_processes.start`` without the seconds that a tool takes to import."""
 
     def __init__(self, command: list[str], stream: IO, env: dict[str, str]) -> None:
         self._process = fork(partial(self._run, command[1:], env), stream.name)
@@ -93,6 +94,8 @@ def fork(task: Callable[[], object], out: str | Path) -> multiprocessing.Process
         out: what it prints is added to this file.
     """
 
+    import torch
+
     def run_there() -> None:
         code = 1
         try:
@@ -110,9 +113,16 @@ def fork(task: Callable[[], object], out: str | Path) -> multiprocessing.Process
         finally:  # not through what this process would do at its exit
             os._exit(code)
 
+    gc.collect()  # workers of loaders are of this process alone
     process = multiprocessing.get_context('fork').Process(target=run_there)
     process.start()
     return process
+
+
+def die(pipe: Connection, job: object) -> None:
+    """Begin as a worker of a timing, and end at the first turn."""
+    pipe.send('')
+    pipe.recv()
 
 
 def wait_for(done: Callable[[], bool], seconds: float = 20) -> bool:

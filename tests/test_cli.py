@@ -24,9 +24,11 @@ def work(tmp_path, monkeypatch):
         (tmp_path / 'some_work.py').write_text(source)
         return 'some_work:main'
 
+    gc.unfreeze()
     yield write
     sys.modules.pop('some_work', None)
     gc.unfreeze()
+    gc.freeze()  # as it was, see conftest.py
 
 
 def test_work_is_imported_without_looking_for_garbage(work, capsys):

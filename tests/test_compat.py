@@ -4,6 +4,7 @@
 import subprocess
 import sys
 
+import pytest
 from mmengine.config import Config
 
 import hkd_mm
@@ -47,44 +48,20 @@ def run(*lines: str) -> str:
     return ran.stdout
 
 
-def test_importing_mmpretrain_says_nothing_of_onedl():
-    told = run(
-        'import hkd_mm.registry, sys',
+@pytest.fixture(scope='module')
+def lines(tmp_path_factory) -> list[str]:
+    """Print what a fresh process finds that imports one part after the other."""
+    deep = tmp_path_factory.mktemp('deep') / 'deep.json'
+    deep.write_text('[' * 200_000)
+    return run(
+        'import sys, json',
+        'import numpy as np',
+        'import hkd_mm.registry',
         'assert "mmpretrain" not in sys.modules',
         'import mmpretrain.datasets',
         'from mmengine.logging import print_log; print_log("a word")',
-    )
-    assert told == 'a word\n'
-
-
-def test_the_recursion_limit_is_what_it_was(tmp_path):
-    (tmp_path / 'deep.json').write_text('[' * 200_000)
-    told = run(
-        'import sys, json',
-        'import hkd_mm.registry',
         'print(sys.getrecursionlimit())',
         'sys.setrecursionlimit(1234)',
-        'from hkd_mm.registry import MODELS',
-        'from mmengine.registry import init_default_scope',
-        'init_default_scope("mmpretrain")',
-        'distiller = MODELS.build(dict(type="mmrazor.ConfigurableDistiller"))',
-        'from mmrazor.models.task_modules.tracer import fx_tracer',
-        'import mmrazor.structures.graph.channel_flow, hkd_mm.models',
-        'print(type(distiller).__name__, sys.getrecursionlimit())',
-        'try:',
-        f'    json.load(open({str(tmp_path / "deep.json")!r}))',
-        'except RecursionError:',
-        '    print("no crash")',
-    )
-    assert told.split('\n')[:3] == ['1000', 'ConfigurableDistiller 1234', 'no crash']
-
-
-def test_mmrazor_loads_scipy_and_sklearn_when_it_uses_them():
-    """The three classes that need them work, and get the real thing."""
-    told = run(
-        'import sys',
-        'import numpy as np',
-        'import hkd_mm.registry',
         'import mmrazor.models',
         'from mmrazor.models.distillers import ofd_distiller',
         'from mmrazor.models.task_modules.predictor import metric_predictor',
@@ -98,8 +75,38 @@ def test_mmrazor_loads_scipy_and_sklearn_when_it_uses_them():
         'trees = TASK_UTILS.build(dict(type="CartsHandler", num_trees=3))',
         'trees.fit(x, x[:, 0])',
         'print(trees.predict(x).shape, "sklearn.tree" in sys.modules)',
-    )
-    assert told.splitlines() == ['', '0.5', 'False', '(40, 1) True']
+        'from hkd_mm.registry import MODELS',
+        'from mmengine.registry import init_default_scope',
+        'init_default_scope("mmpretrain")',
+        'distiller = MODELS.build(dict(type="mmrazor.ConfigurableDistiller"))',
+        'from mmrazor.models.task_modules.tracer import fx_tracer',
+        'import mmrazor.structures.graph.channel_flow, hkd_mm.models',
+        'print(type(distiller).__name__, sys.getrecursionlimit())',
+        'try:',
+        f'    json.load(open({str(deep)!r}))',
+        'except RecursionError:',
+        '    print("no crash")',
+        'import hkd_mm.evaluation',
+        'print("segmentation_models_pytorch" in sys.modules)',
+    ).splitlines()
+
+
+def test_importing_mmpretrain_says_nothing_of_onedl(lines):
+    assert lines[0] == 'a word'
+
+
+def test_mmrazor_loads_scipy_and_sklearn_when_it_uses_them(lines):
+    """The three classes that need them work, and get the real thing."""
+    assert lines[2:6] == ['', '0.5', 'False', '(40, 1) True']
+
+
+def test_the_recursion_limit_is_what_it_was(lines):
+    assert lines[1] == '1000'
+    assert lines[6:8] == ['ConfigurableDistiller 1234', 'no crash']
+
+
+def test_importing_the_models_leaves_smp_alone(lines):
+    assert lines[8:] == ['False']
 
 
 def test_a_package_that_is_missing_leaves_mmrazors_own_placeholder():

@@ -367,10 +367,11 @@ def run_rank(rank, folder):
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.slow
 def test_two_processes_give_the_figures_of_one(tmp_path, monkeypatch):
     monkeypatch.setenv('GLOO_SOCKET_IFNAME', 'lo')
-    torch.multiprocessing.spawn(run_rank, (str(tmp_path),), nprocs=2)
+    torch.multiprocessing.start_processes(
+        run_rank, (str(tmp_path),), nprocs=2, start_method='fork'
+    )
     expected, _ = evaluate(*shared_batch())
     for rank in range(2):
         found = torch.load(tmp_path / f'{rank}.pth', weights_only=True)

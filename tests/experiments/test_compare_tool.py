@@ -16,8 +16,8 @@ from hkd_mm.experiments.study import all_runs, of_configs
 @pytest.fixture
 def forked_tools(monkeypatch, quick_runner):
     """Each run is trained and tested in a process, though in none of its own."""
-    monkeypatch.setattr('hkd_mm.experiments.children.start', ForkedTool)
-    monkeypatch.setattr('hkd_mm.experiments.children.LOOK', 0.1)
+    monkeypatch.setattr('hkd_mm.experiments.child_processes.start', ForkedTool)
+    monkeypatch.setattr('hkd_mm.experiments.child_processes.LOOK', 0.1)
 
 
 def report(path):

@@ -13,7 +13,7 @@ import torch
 from hkd_mm.datasets.load_skin_image import read_image
 from hkd_mm.errors import UserError
 from hkd_mm.export import export_run as export_module
-from hkd_mm.export import exporter as exporter_module
+from hkd_mm.export import export_tasks as exporter_module
 from hkd_mm.export.checks import probabilities, same_logits, same_probabilities
 from hkd_mm.export.export_run import export
 from hkd_mm.export.onnx_writer import plain_network

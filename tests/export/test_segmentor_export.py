@@ -17,7 +17,7 @@ from tiny_slices import SIDE, make_slice_run
 
 from hkd_mm.apis import Segmentor, SkinClassifier
 from hkd_mm.errors import UserError
-from hkd_mm.export import exporter as exporter_module
+from hkd_mm.export import export_tasks as exporter_module
 from hkd_mm.export.checks import Differences, same_probabilities
 from hkd_mm.export.export_run import export
 from hkd_mm.export.options import ExportOptions

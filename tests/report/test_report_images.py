@@ -5,12 +5,14 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from processes import ForkedTool
 
 from hkd_mm.engine.student_export import student_config
 from hkd_mm.errors import UserError
@@ -158,7 +160,17 @@ def test_all_three_parts_are_compared(material):
 
 
 @pytest.mark.slow
-def test_the_validation_split_is_predicted_by_the_tool(material, runs):
+def test_the_validation_split_is_predicted_by_the_tool(
+    material, runs, tmp_path, monkeypatch, quick_runner
+):
+    def forked(command, env, **_):
+        with open(tmp_path / 'out', 'w') as out:
+            code = ForkedTool(command, out, env).wait()
+        return subprocess.CompletedProcess(command, code, '', '')
+
+    monkeypatch.setattr(
+        'hkd_mm.report.sources.subprocess', SimpleNamespace(run=forked, DEVNULL=None)
+    )
     folder = runs / 'student'
     predict(folder)
     with (folder / VAL_FILE).open(newline='') as stream:

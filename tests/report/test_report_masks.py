@@ -3,6 +3,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -167,8 +168,9 @@ def test_a_network_that_cannot_be_fed_is_left_out(masks_dir, tmp_path):
     shutil.copytree(masks_dir, study)
     config = next((study / 'seed0/kd').glob('*.py'))
     text = config.read_text()
-    assert 'size=32' in text
-    config.write_text(text.replace('size=32', 'size=32, margin=1.5'))
+    changed = re.sub(r'\bsize=32', 'size=32, margin=1.5', text)
+    assert changed != text
+    config.write_text(changed)
     page = make_report([str(study)], str(tmp_path / 'x.html'))
     assert 'Left out: an export repeats images packed' in page.read_text()
 

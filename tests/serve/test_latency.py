@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from exported import CLASSES, export_tiny, write_tiny_manifest
+from processes import die
 
 from hkd_mm.errors import UserError
 from hkd_mm.inference.manifest import file_spec
@@ -189,13 +190,8 @@ def test_a_worker_that_cannot_begin_is_told_and_left_out(tmp_path):
     assert len(said) == 1 and 's, onnx' in said[0]
 
 
-def _die(pipe, job):
-    pipe.send('')
-    pipe.recv()
-
-
 def test_a_worker_that_dies_is_named(monkeypatch):
-    monkeypatch.setattr(module, 'work', _die)
+    monkeypatch.setattr(module, 'work', die)
     job = Job('big', 'onnx', 'x', 32, 1, (8, 8))
     with (
         Progress('timing', 1, 'turns') as progress,

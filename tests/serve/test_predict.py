@@ -379,10 +379,12 @@ def test_nobody_else_writes_from_the_first_look_to_the_end(
     predict, model, photos, tmp_path, monkeypatch, capsys, when
 ):
     """The lock outlives other descriptors of the work file."""
+    from hkd_mm.inference import prediction_files
     from hkd_mm.serve import predictor
 
     (photos / 'bad.png').write_bytes(b'no image')  # rows() is read twice
-    upstream, out = getattr(predictor, when), tmp_path / 'out.csv'
+    module = prediction_files if when == 'write_table' else predictor
+    upstream, out = getattr(module, when), tmp_path / 'out.csv'
     asked = []
 
     def meanwhile(*args):
@@ -395,7 +397,7 @@ def test_nobody_else_writes_from_the_first_look_to_the_end(
         assert second.returncode == 2 and 'another process' in told
         return upstream(*args) if when == 'open_work' else made
 
-    monkeypatch.setattr(predictor, when, meanwhile)
+    monkeypatch.setattr(module, when, meanwhile)
     assert predict(photos, '--model', model, '--out', out) == 0
     begun = {'out.csv.lock'}
     begun |= set() if when == 'open_work' else {'out.csv.part'}

@@ -19,24 +19,6 @@ from hkd_mm.engine.hooks.picture_hooks import file_name
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize('name', ['train', 'test'])
-def test_help_imports_no_torch(name):
-    done = subprocess.run(
-        [
-            sys.executable,
-            '-X',
-            'importtime',
-            str(ROOT / f'tools/{name}.py'),
-            '--help',
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert '--cfg-options' in done.stdout
-    assert ' torch' not in done.stderr and ' mmengine' not in done.stderr
-
-
 def test_flags_of_the_tools_are_frozen():
     shown = {}
     for name in ('train', 'test'):
