@@ -4,6 +4,7 @@
 import csv
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
