@@ -49,7 +49,7 @@ RUNNABLE = sorted(
 every_config = pytest.mark.parametrize('name', RUNNABLE)
 # Types that read masks, and those that a word's place is of.
 _MASKED, _METRIC = 'PackedMasks', 'SegmentationMetric'
-_SOFT = ({'KLLoss'}, {'SimKDLoss'})
+_SOFT = ({'KLLoss'}, {'SimKDLoss'}, {'BalancedSoftmaxLoss', 'PriorCorrectedKLLoss'})
 VALUES = dict(
     data_root='elsewhere/a, b',
     ann_file='a, b.csv',

@@ -84,14 +84,15 @@ def _zoo_table(root: Path) -> Iterator[str]:
         if not rows:
             continue
         yield f'## {title}\n'
-        yield '| Method | Losses | Source | Force | Online, cached, MB | Fails |'
-        yield '|---|---|---|---|---|---|'
+        force = ' Force |' if forces else ''
+        yield f'| Method | Losses | Source |{force} Online, cached, MB | Fails |'
+        yield f'|---|---|---|{"---|" if forces else ""}---|---|'
         for row in rows:
             cells = (
                 f'[{row["title"]}](../configs/zoo/{row["name"]})',
                 ', '.join(f'`{name}`' for name in row['losses']),
                 row['source'],
-                _force(forces.get(row['name'], {})),
+                *([_force(forces.get(row['name'], {}))] if forces else ()),
                 _cost(costs.get(row['name']), row['cacheable']),
                 row['fails'],
             )
