@@ -7,7 +7,7 @@ these. Words that exchange whole parts of a config are :mod:`.compose`'s.
 """
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -438,10 +438,14 @@ def check_top_level(cfg: Config) -> None:
                 'and reaches nothing; write what it stands for at its nested '
                 f'place, or give it with --cfg-options {word}={cfg[word]}'
             )
-    own = _assigned(cfg.filename)
-    for word, value, targets in _contradicted(cfg):
-        if word not in _SHARED and word not in own:
-            continue  # inherited, and a nested value has taken its place
+    own, used = _names(cfg.filename)
+    # others are inherited, and a nested value has taken their place
+    stated = {*_SHARED, *own}
+    for word, value, targets in _contradicted(cfg, stated - used):
+        if word not in stated:
+            continue
+        if not targets and word in used:  # a variable of the file
+            continue
         if not targets:
             raise UserError(
                 f'{cfg.filename}: {_no_place(word, value)} or write {word} = None'
@@ -466,28 +470,44 @@ def settle_top_level(cfg: Config) -> None:
                 cfg._cfg_dict.pop(word)
 
 
-def _assigned(path: str | None) -> set[str]:
+def _names(path: str | None) -> tuple[set[str], set[str]]:
+    """Names that a config file itself assigns at its top, and those that it uses."""
     if not path or not path.endswith('.py'):
-        return set()
+        return set(), set()
     try:
         tree = ast.parse(Path(path).read_text(encoding='utf-8'))
     except (OSError, SyntaxError):
-        return set()
-    return {
-        target.id
+        return set(), set()
+    assigned = [
+        target
         for statement in tree.body
         if isinstance(statement, ast.Assign)
         for target in statement.targets
-        if isinstance(target, ast.Name)
-    }
+    ]
+    read = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    used = {node.id for node in read if isinstance(node.ctx, ast.Load)}
+    return {node.id for node in assigned if isinstance(node, ast.Name)}, used
 
 
-def _contradicted(cfg: Config) -> Iterator[tuple[str, Any, list[Target]]]:
+def _contradicted(
+    cfg: Config, checked: Set[str] = frozenset()
+) -> Iterator[tuple[str, Any, list[Target]]]:
+    """Words whose places have other values.
+
+    Args:
+        checked: words whose value has to be of the right kind; of the others it may be
+            a variable's.
+    """
     for word, row in OVERRIDES.items():
         value = cfg.get(word)
         if value is None:
             continue
-        validate(WORDS, {word: plain(value, 'replace')}, f'config {cfg.filename}')
+        try:
+            validate(WORDS, {word: plain(value, 'replace')}, f'config {cfg.filename}')
+        except UserError:
+            if word in checked:
+                raise
+            continue
         targets = list(row.targets(cfg, value))
         if not targets and not value:  # False or empty: nothing asked
             continue

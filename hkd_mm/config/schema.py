@@ -197,7 +197,7 @@ RunConfig = group_of(**_TOP)
 Anywhere = group_of(
     type=Text,
     num_classes=Annotated[int, Field(ge=-1, le=10**6)],  # -1: no last layer
-    num_views=Count | None,
+    num_views=_either('a number >= 1, or a list of them', Count, list[Count], None),
     input_size=_either('pixels', Count, list[Count], None),
     pipeline=list[Part] | None,
     data_root=Path | None,
