@@ -11,6 +11,7 @@ from hkd_mm.datasets.label_tables import (
     find_split_column,
     groups_of_rows,
     part_of,
+    read_rows,
 )
 from hkd_mm.datasets.masks.folders import (
     EMPTY,
@@ -22,7 +23,7 @@ from hkd_mm.datasets.masks.folders import (
 )
 from hkd_mm.datasets.records import log_elsewhere
 from hkd_mm.errors import UserError
-from hkd_mm.io.tables import find_column, is_blank, read_table
+from hkd_mm.io.tables import find_column, is_blank
 
 IMAGE = ('original_image', 'image', 'image_id')
 MASK = ('mask_image', 'mask')
@@ -55,7 +56,7 @@ def read_mask_table(
         UserError: no image column, a file is missing, or an unnamed mask
             exists beside an image without one.
     """
-    rows, columns = read_table(table), columns or Columns()
+    rows = read_rows(table, columns := columns or Columns())
     names = dict(
         image=find_column(rows, table, IMAGE, columns.image_col, 'image_col'),
         mask=next((name for name in MASK if name in rows[0]), None),
