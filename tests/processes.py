@@ -101,9 +101,11 @@ def fork(task: Callable[[], object], out: str | Path) -> multiprocessing.Process
         out: what it prints is added to this file.
     """
 
+    import mmpretrain.visualization  # noqa: F401, of forget_runs
     import torch
 
     def run_there() -> None:
+        gc.freeze()
         code = 1
         try:
             sys.stdout = sys.stderr = stream = open(out, 'a', buffering=1)

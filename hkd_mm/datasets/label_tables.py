@@ -70,10 +70,10 @@ def read_rows(table: Path, columns: Columns) -> list[dict[str, str]]:
     if columns.group_cols is None:
         for name in [*rows[0]]:
             found = _GROUP.fullmatch(name)
-            usual = found and ('lesion_id' if found[1] else 'patient_id')
-            if usual and usual not in rows[0]:
+            standard = found and ('lesion_id' if found[1] else 'patient_id')
+            if standard and standard not in rows[0]:
                 for row in rows:
-                    row[usual] = row.pop(name)
+                    row[standard] = row.pop(name)
     return rows
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from processes import ForkedTool
 
-from hkd_mm.experiments import children
+from hkd_mm.experiments import child_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 pytest.importorskip('optuna')
@@ -172,7 +172,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    monkeypatch.setattr(children, 'start', ForkedTool)
+    monkeypatch.setattr(child_processes, 'start', ForkedTool)
     return Place(tmp_path)
 
 
