@@ -61,9 +61,8 @@ def convert_lidc(
     pairs = [(scan, readings[u]) for u, scan in scans.items() if u in readings]
     if not pairs:
         raise UserError(
-            f'{" ".join(sources)}: {len(scans)} CT scans and '
-            f'{len(readings)} XML files of nodules, and no two belong '
-            'together; give the folders of both'
+            f'{" ".join(sources)}: {len(scans)} CT scans and {len(readings)} XML files '
+            'of nodules, and no two belong together; give the folders of both'
         )
     pairs.sort(key=lambda pair: pair[0].patient)
     with mark_incomplete(Path(out), 'convert_lidc.py'):
@@ -177,10 +176,9 @@ def _marked(scan: lidc.Scan, readings: lidc.Readings) -> tuple[set[int], int]:
     lost = numbers.count(None)
     if numbers and lost == len(numbers):
         raise UserError(
-            f'{readings.path}: the slices of all {lost} outlines are missing '
-            f'from the {len(scan.slices)} files of series '
-            f'{readings.series_uid}; complete its download, or take the XML '
-            'file away'
+            f'{readings.path}: the slices of all {lost} outlines are missing from the '
+            f'{len(scan.slices)} files of series {readings.series_uid}; complete its '
+            'download, or take the XML file away'
         )
     return set(numbers) - {None}, lost
 

@@ -118,8 +118,7 @@ def _losses(costs: dict[str, Any], score: str) -> Iterator[tuple[str, bool]]:
     if lost > costs['limit']:
         loss = (
             f'int8 loses {lost:.2f} points of {score} on the validation split '
-            f'(standard error {error:.2f}), more than '
-            f'--int8-limit {costs["limit"]:g}'
+            f'(standard error {error:.2f}), more than --int8-limit {costs["limit"]:g}'
         )
         yield loss, lost <= _ONE_SIDED * error
     above = [

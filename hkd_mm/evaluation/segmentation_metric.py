@@ -196,9 +196,8 @@ def _wrong_sample(name: str | int, finite: bool, classes: int) -> str:
     """Message on a sample whose probabilities, else its mask, are wrong."""
     if finite:
         return (
-            f'the mask of sample {name} has a class beyond {classes - 1}, the '
-            'last that the network knows: num_classes must equal the classes '
-            'of the data set'
+            f'the mask of sample {name} has a class beyond {classes - 1}, the last '
+            'that the network knows: num_classes must equal the classes of the data set'
         )
     return (
         f'probabilities of sample {name} are NaN or infinite: the network has '

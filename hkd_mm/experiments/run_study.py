@@ -190,18 +190,16 @@ def _check_columns(study: Study, columns: list[str], data, data_name: str) -> No
         name, _, figure = column.rpartition('/')
         if name not in classes:
             raise UserError(
-                f'{study.path}: metrics has {column}, but the classes of '
-                f'{data_name} with figures of their own are '
-                f'{", ".join(classes) or "none"}; name the columns after '
-                'them, or take a --size of the study that does'
+                f'{study.path}: metrics has {column}, but the classes of {data_name} '
+                f'with figures of their own are {", ".join(classes) or "none"}; name '
+                'the columns after them, or take a --size of the study that does'
             )
         if masks or figure in _WITHOUT_IMAGES:
             continue
         if not counts[classes.index(name)]:
             raise UserError(
-                f'{study.path}: metrics has {column}, but {data_name} has no '
-                f'test image of {name}; take the column out, or give another '
-                'split'
+                f'{study.path}: metrics has {column}, but {data_name} has no test '
+                f'image of {name}; take the column out, or give another split'
             )
 
 

@@ -168,8 +168,7 @@ def markdown(sweep: Sweep, found: dict[str, Any]) -> str:
         test = winner['test'] or {}
         parts.append(
             f'\nWinner: trial {winner["number"]}, {sweep.metric} '
-            f'{format_figure(winner["value"])} on validation. On the test '
-            'split: '
+            f'{format_figure(winner["value"])} on validation. On the test split: '
             + ', '.join(f'{k} {format_figure(v)}' for k, v in test.items())
             + '.\n'
         )

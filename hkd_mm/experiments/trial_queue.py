@@ -156,9 +156,8 @@ class TrialQueue:
                     check(before, self.distributions.get(name))
                 except ValueError:
                     raise UserError(
-                        f'{self.sweep.path}: space[{name!r}] does not go '
-                        'with the trials before; put it back, or give '
-                        'another --work-dir'
+                        f'{self.sweep.path}: space[{name!r}] does not go with the '
+                        'trials before; put it back, or give another --work-dir'
                     ) from None
 
 

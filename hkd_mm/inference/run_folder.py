@@ -156,9 +156,8 @@ def _size(cfg: Config) -> tuple[int, int]:
     other = [name for name in steps if name not in _STEPS]
     if other or not {'LoadSkinImage', 'Resize'} <= set(steps):
         raise UserError(
-            'an export repeats hkd_mm.LoadSkinImage and Resize; the '
-            'val_dataloader of the run has '
-            f'{", ".join(other or steps) or "no step"}'
+            'an export repeats hkd_mm.LoadSkinImage and Resize; the val_dataloader of '
+            f'the run has {", ".join(other or steps) or "no step"}'
         )
     resize = steps['Resize']
     interpolation = resize.get('interpolation', 'bilinear')
