@@ -71,7 +71,6 @@ class ClinicalMetric(StoredMetric):
         Args:
             scores: (N, C) probabilities on any device.
             labels: (N,) int64.
-            sample_ids: N names, or None.
             index: (N,) int64, rows in the packed store, instead of ``sample_ids``.
         """
         if len(labels) != len(scores):

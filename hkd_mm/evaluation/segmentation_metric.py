@@ -9,16 +9,7 @@ import numpy as np
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.evaluation.segmentation_scores import (
-    add_patients,
-    by_patient,
-    confusion_counts,
-    hausdorff_95,
-    means,
-    named,
-    overlap_scores,
-    slice_rows,
-)
+from hkd_mm.evaluation import segmentation_scores as scoring
 from hkd_mm.evaluation.stored_metric import StoredMetric
 from hkd_mm.registry import METRICS
 from hkd_mm.structures.mask_samples import IGNORE
@@ -92,13 +83,10 @@ class SegmentationMetric(StoredMetric):
         """Keep the figures of one batch given as whole tensors.
 
         Args:
-            probabilities: (B, C, h, w) on any device; C = 1 of one class,
-                else with the background.
+            probabilities: (B, C, h, w) on any device; C = 1 of one class, else with the
+                background.
             masks: (B, h, w) uint8 class ids, or 255.
             index: (B,) int64, rows in the packed store.
-
-        Raises:
-            UserError: probabilities are NaN, or masks do not fit them.
         """
         sizes = tuple(probabilities.shape[2:]), tuple(masks.shape[1:])
         if len(probabilities) != len(masks) or sizes[0] != sizes[1]:
@@ -117,12 +105,12 @@ class SegmentationMetric(StoredMetric):
             if not finite[one] or not fits.all():
                 name = self.sample_names(index)[one] or row
                 raise UserError(_wrong_sample(name, finite[one], classes))
-            counts = confusion_counts(predicted[one], truth[one], classes)
+            counts = scoring.confusion_counts(predicted[one], truth[one], classes)
             distances = np.full(classes - 1, np.nan)
             if self.hd95:
                 counted = np.where(truth[one] == IGNORE, 0, predicted[one])
                 distances[:] = [
-                    hausdorff_95(counted == k, truth[one] == k, sizes[one])
+                    scoring.hausdorff_95(counted == k, truth[one] == k, sizes[one])
                     for k in range(1, classes)
                 ]
             self.results.append((row, counts, distances))
@@ -150,30 +138,30 @@ class SegmentationMetric(StoredMetric):
         rows, counts, distances = zip(*results)
         counts = np.stack(counts)
         classes = self.class_names(counts.shape[1])[1:]
-        figures = overlap_scores(counts)
+        figures = scoring.overlap_scores(counts)
         if self.hd95:
             figures['hd95'] = np.stack(distances)
         meta = self.dataset_meta or {}
         names = self.sample_names(torch.tensor(rows))
         groups = meta.get('groups') or {}
         patients = [groups.get(name) for name in names]
-        found = by_patient(counts, patients, figures.get('hd95'))
+        found = scoring.by_patient(counts, patients, figures.get('hd95'))
         in_mm = self._known_spacing() or meta.get('extents')
         self.last = dict(
-            rows=slice_rows(names, patients, figures, classes),
+            rows=scoring.slice_rows(names, patients, figures, classes),
             patients={
                 patient: {
                     key: value
                     for name, values in one.items()
-                    for key, value in named(name, values, classes).items()
+                    for key, value in scoring.named(name, values, classes).items()
                 }
                 for patient, one in found.items()
             },
             classes=classes,
             unit='mm' if in_mm else 'pixel',
         )
-        add_patients(figures, found)
-        return means(figures, classes)
+        scoring.add_patients(figures, found)
+        return scoring.means(figures, classes)
 
 
 def _spacing_pair(

@@ -43,15 +43,10 @@ class Segmentor(StudentModel):
     _batch_size = 4
 
     def __call__(self, images: Images) -> Segmentation | list[Segmentation]:
-        """Mark one image, or several.
+        """Mark one image, or several: one answer for one image, else a list.
 
-        Args:
-            images: as of :class:`.SkinClassifier`, but of the depth that the network
-                was trained on (uint16 (H, W) of 16 bits; uint8 (H, W, 3) RGB or
-                (H, W) of 8).
-
-        Returns:
-            One answer for one image, a list for a list or a folder.
+        Sources are those of :class:`.SkinClassifier`, but of the depth that the network
+        was trained on (uint16 (H, W) of 16 bits; uint8 (H, W, 3) RGB or (H, W) of 8).
         """
         _, many = sources_of(images)
         found = list(self.stream(images))
