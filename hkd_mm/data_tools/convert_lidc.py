@@ -34,19 +34,17 @@ def convert_lidc(
 ) -> dict:
     """Write ``out/Image``, ``out/Mask`` and ``out/split_dataset.csv``.
 
-    A slice is written once, with all nodules in it, if any is agreed on.
+    A slice is written once, with all nodules in it, if any is agreed on. Returned are
+    ``patients``, ``slices``, ``clean``, ``nodules``, ``unread`` (scans without an XML
+    file), ``lost`` (outlines whose slice is missing).
 
     Args:
         sources: folders with DICOM files and XML files, anywhere below.
-        window: (centre, width) in Hounsfield units, stretched to 0..65535; None
-            stores Hounsfield units + 1024.
-        clean: slices without a nodule to keep of each patient, evenly from those
-            in which no reader outlined anything.
+        window: (centre, width) in Hounsfield units, stretched to 0..65535; None stores
+            Hounsfield units + 1024.
+        clean: slices without a nodule to keep of each patient, evenly from those in
+            which no reader outlined anything.
         share: of the readers who must agree, in (0, 1].
-
-    Returns:
-        ``patients``, ``slices``, ``clean``, ``nodules``, ``unread`` (scans without an
-        XML file), ``lost`` (outlines whose slice is missing).
     """
     check_workers(workers)
     check_out(out)

@@ -71,9 +71,8 @@ def make_demo_images(
 ) -> dict:
     """Write ``num`` images of ``size`` pixels a side and their ``annotations.csv``.
 
-    Returns:
-        ``images``, ``lesions``, ``counts`` (class -> images) and ``new`` (False when
-        this very set was there already).
+    Returned are ``images``, ``lesions``, ``counts`` (class -> images) and ``new``
+    (False when this very set was there already).
     """
     check_workers(workers)
     options = dict(num=num, size=size, seed=seed)

@@ -45,12 +45,9 @@ class MethodResult:
     predictions: Predictions
     milliseconds: float = math.nan  # that an image takes; NaN: nobody has timed it
     interval: tuple[float, float] = (math.nan, math.nan)  # 95 %, over other test splits
-    against: dict[str, significance.Difference] = field(
-        default_factory=dict
-    )  # by baseline
-    adjusted: dict[str, float] = field(
-        default_factory=dict
-    )  # p after Holm's correction
+    # by baseline; p after Holm's correction
+    against: dict[str, significance.Difference] = field(default_factory=dict)
+    adjusted: dict[str, float] = field(default_factory=dict)
     fewer_seeds: bool = False  # its row asks for fewer than others have
 
     @property

@@ -84,14 +84,9 @@ def run_study(
         check_class_columns(study, runs, options, folder)
         kept = handle_outdated(runs, fingerprints, folder, outdated)
         write_plan(Plan(study, seeds), folder)
+        given = runs, folder, options, jobs, fingerprints
         executor = RunExecutor(
-            runs,
-            folder,
-            options,
-            jobs,
-            fingerprints,
-            lambda line: progress.print(line),
-            study.compared_by,
+            *given, lambda line: progress.print(line), study.compared_by
         )
         progress = StudyProgress(chosen, folder, runs, executor.how_far)
         with progress:
@@ -141,11 +136,10 @@ def _choose(study: Study, rows: list[str] | None) -> Study:
     """The rows to train, with those they come after."""
     if not rows:
         return study
-    names = {row.name for row in study.rows}
+    names = [row.name for row in study.rows]
     for name in rows:
         if name not in names:
-            known = ', '.join(row.name for row in study.rows)
-            raise UserError(f'--rows {name}: {study.path} has {known}')
+            raise UserError(f'--rows {name}: {study.path} has {", ".join(names)}')
     wanted = set(rows)
     for row in reversed(study.rows):  # what a row builds on is above it
         if row.name in wanted:
@@ -242,9 +236,8 @@ def time_networks(runs: list[Run], work_dir: Path, log: Callable[[str], None]) -
             folders.setdefault(run.row.name, folder)
     if all((f / 'latency.json').is_file() for f in folders.values()):
         return
-    arguments = ['--for-report', '--runtimes', 'eager', '--batch', '1']
-    arguments += ['--rounds', '3', '--threads', str(default_workers())]
-    arguments += ['--seconds', '0.5']
+    arguments = '--for-report --runtimes eager --batch 1 --rounds 3'.split()
+    arguments += ['--seconds', '0.5', '--threads', str(default_workers())]
     arguments += [f'{name}={folder}' for name, folder in folders.items()]
     try:
         child_processes.run_tool('latency.py', arguments, work_dir / 'latency.log')

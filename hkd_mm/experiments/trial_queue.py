@@ -73,8 +73,7 @@ class TrialQueue:
                 self.study.enqueue_trial(params)
 
     def take(self, held: ExitStack) -> Any:
-        """Wait for an ``optuna.Trial`` with all of its values; None when all have
-        ended.
+        """Wait for a trial with all of its values, None when all have ended.
 
         ``held`` gets the lock of its folder.
         """

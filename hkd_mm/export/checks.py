@@ -97,7 +97,7 @@ def check_logits(
     wrong: str = 'the ONNX graph is not the trained network',
     remedy: str = 'nothing was written',
 ) -> dict[str, float]:
-    """Refuse differences of logits above the limit; all of them, for the manifest."""
+    """Refuse differences of logits above the limit; the largest are returned."""
     if not apart.scaled <= LOGITS:
         raise UserError(
             f'{wrong}: logits differ by {apart.scaled:.2e} of the largest of '

@@ -35,21 +35,14 @@ _GRAPHS = dict(onnx='fp32', int8='int8')  # runtime -> kind of a manifest
 
 @dataclass
 class Subject:
-    """A network and the files there are of it.
-
-    Attributes:
-        size: (H, W) of its images in pixels.
-        torch: ``student.pth``, or a config whose weights are random; None of
-            an exported folder that is alone, or beside other weights.
-        lacks: why there is no ``torch``.
-    """
+    """A network and the files there are of it."""
 
     name: str
-    size: tuple[int, int]
-    torch: Path | None = None
+    size: tuple[int, int]  # (H, W) of its images in pixels
+    torch: Path | None = None  # student.pth, or a config: then weights are random
     folder: Path | None = None
     graphs: dict[str, Path] = field(default_factory=dict)
-    lacks: str = ''
+    lacks: str = ''  # why there is no ``torch``
 
     def file(self, runtime: str) -> Path | None:
         own = None if runtime in _GRAPHS else self.torch
@@ -186,11 +179,9 @@ def latency(
     Every network and runtime is a process of its own. Those of one batch and number of
     threads are there at once and take turns, so that ratios hold on a machine whose
     speed goes up and down. The arguments are the options of ``tools/latency.py``.
-
-    Returns:
-        A row for each network, runtime, batch and number of threads: ``median_ms``,
-        ``p99_ms``, ``times_faster`` (than ``baseline``), ``peak_bytes`` of the process,
-        ``file_bytes``; or ``error``.
+    Returned is a row for each network, runtime, batch and number of threads:
+    ``median_ms``, ``p99_ms``, ``times_faster`` (than ``baseline``), ``peak_bytes`` of
+    the process, ``file_bytes``; or ``error``.
     """
     subjects = {}
     for subject in map(read_subject, networks):
@@ -316,10 +307,9 @@ def _write_reports(
     subjects: Sequence[Subject],
     report: Callable[[str], None],
 ) -> None:
-    """Leave the smallest setting in each run, for ``tools/report.py``.
+    """Leave the smallest batch and threads in each run, for ``tools/report.py``.
 
-    That is the smallest batch and threads, in ONNX float32 where that was
-    measured, else in the first runtime.
+    In ONNX float32 where that was measured, else in the first runtime.
     """
     for subject in subjects:
         if subject.lacks:
