@@ -123,10 +123,7 @@ def f1_by_class(labels: np.ndarray, chosen: np.ndarray, classes: int) -> np.ndar
 def confusion_shares(
     labels: np.ndarray, chosen: np.ndarray, classes: int
 ) -> np.ndarray:
-    """Share of the images of each class (row) that is predicted as each, (C, C).
-
-    Arguments as of :func:`f1_by_class`; NaN of a class without an image.
-    """
+    """Share of each class (row) predicted as each, (C, C); as :func:`f1_by_class`."""
     from sklearn.metrics import confusion_matrix
 
     every = np.arange(classes)

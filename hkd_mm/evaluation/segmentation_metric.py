@@ -21,33 +21,28 @@ Result = tuple[int, np.ndarray, np.ndarray]
 
 @METRICS.register_module()
 class SegmentationMetric(StoredMetric):
-    """Overlap and boundary distance of masks.
+    """Overlap and boundary distance of masks, in the size that the network saw.
 
     ``dice``, ``iou``, ``sensitivity``, ``precision`` and ``hd95`` are means over the
-    slices (images), by :func:`overlap_scores` and :func:`hausdorff_95`; what is
+    slices (images), by :func:`.overlap_scores` and :func:`.hausdorff_95`; what is
     undefined is left out. ``patient_dice`` and so on are of the pixels of all slices of
-    a patient together, ``patient_hd95`` of the mean over these slices, each a mean over
-    the patients (else lesions) that are known. Empty truth and empty prediction have
-    dice = iou = 1 and hd95 = 0; where one of the two is empty dice = iou = 0 and hd95
-    is the diagonal of the image. Pixels of truth 255 count nowhere.
+    a patient (else lesion) together, ``patient_hd95`` of the mean over these slices,
+    each a mean over the patients that are known. Pixels of truth 255 count nowhere.
+    With several classes beside the background each has its own figures,
+    ``<class>/dice`` and so on, and the plain names are means over the classes.
 
-    Masks are compared in the size that the network saw. With several classes
-    beside the background each has its own figures, ``<class>/dice`` and so
-    on, and the plain names are means over the classes.
-
-    After an evaluation ``last`` holds, on rank 0, ``rows``, a dict a slice
-    with ``sample_id``, ``patient`` and the figures (None where undefined);
-    ``patients``, name -> ``patient_dice`` and so on; ``classes`` and
-    ``unit``, of the distances, ``mm`` or ``pixel``.
+    After an evaluation ``last`` holds, on rank 0, ``rows``, a dict a slice with
+    ``sample_id``, ``patient`` and the figures (None where undefined); ``patients``,
+    name -> ``patient_dice`` and so on; ``classes`` and ``unit``, of the distances,
+    ``mm`` or ``pixel``.
 
     Args:
-        threshold: probability from which a pixel is of the class, where the
-            network gives one; in (0, 1).
+        threshold: probability from which a pixel is of the class, where the network
+            gives one; in (0, 1).
         spacing: height and width of a pixel of the compared masks in mm, or their
             common value; None takes ``spacing`` of the data set, or its ``extents``
             (sample id -> height and width of the whole image), else counts pixels.
         hd95: False leaves the distances out, which cost most of the time.
-        collected: of :class:`.StoredMetric`.
     """
 
     def __init__(

@@ -53,7 +53,7 @@ class ConfidenceThreshold(NamedTuple):
 
 
 def wilson_lower(right: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Lower end of the 95 % Wilson interval of ``right / count``, count >= 1.
+    """Lower end of the 95 % interval of ``right / count``, count >= 1.
 
     Wilson, J. Am. Stat. Assoc. 22:209, 1927.
     """

@@ -156,10 +156,7 @@ def bootstrap_mean(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P values adjusted for all comparisons together, in the same order.
-
-    Holm, Scand. J. Stat. 6, 1979.
-    """
+    """P values after Holm (Scand. J. Stat. 6, 1979), in the same order."""
     order = np.argsort(p_values)
     ranked = np.asarray(p_values, float)[order] * np.arange(len(order), 0, -1)
     adjusted = np.empty_like(ranked)

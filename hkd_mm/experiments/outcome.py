@@ -75,8 +75,7 @@ class MethodResult:
     def test(self, metric: str) -> tuple[float, float]:
         """Mean and sample sd over the runs; a figure of the network has no sd.
 
-        Weights are in millions, operations in 1e9. NaN of a segmentor that lacks the
-        figure in a run.
+        Weights are in millions, operations in 1e9. NaN where a run lacks the figure.
         """
         if metric == 'milliseconds':
             return self.milliseconds, math.nan
@@ -178,10 +177,9 @@ def _lines(folder: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def compare_outcomes(outcomes: list[MethodResult], study: Study) -> None:
-    """Fill in the intervals, and the differences to the baselines.
+    """Fill in intervals, and differences to the baselines of rows with as many seeds.
 
-    Where all images are of one patient or lesion there are none, and no row
-    that asks for fewer seeds is paired with the others.
+    Where all images are of one patient or lesion there are none.
     """
     most = max((len(one.predictions.chosen) for one in outcomes), default=0)
     measured = [key for key in study.metrics if key not in (*OF_NETS, *OF_MASKS)]

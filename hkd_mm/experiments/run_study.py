@@ -224,11 +224,7 @@ def provide_folds(study: Study, options: list[str], work_dir: Path, folds: int) 
 
 
 def time_networks(runs: list[Run], work_dir: Path, log: Callable[[str], None]) -> None:
-    """Leave ``latency.json`` in a run of each row, unless all have one.
-
-    Batches of one image, in torch, on all cores, in turns, so that ratios hold. What
-    cannot be timed leaves its column empty.
-    """
+    """Time a run of each row in turns (``latency.json``), unless all have been."""
     folders: dict[str, Path] = {}
     for run in runs:
         folder = run.folder(work_dir)

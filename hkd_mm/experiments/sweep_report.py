@@ -147,20 +147,10 @@ def markdown(sweep: Sweep, found: dict[str, Any]) -> str:
         state, values = trial['state'], trial['values'] or []
         spread = f' +- {statistics.stdev(values):.3f}' if values[1:] else ''
         settings = [format_setting(trial['params'].get(name, '')) for name in names]
-        value, minutes = (
-            format_figure(trial['value']),
-            format_figure(trial['minutes'], 1),
-        )
+        value = format_figure(trial['value']) + spread
+        minutes = format_figure(trial['minutes'], 1)
         ended = f'failed: {trial["reason"]}' if state == 'fail' else state
-        rows.append(
-            [
-                str(trial['number']),
-                *settings,
-                value + spread,
-                format_figure(minutes, 1),
-                ended,
-            ]
-        )
+        rows.append([str(trial['number']), *settings, value, minutes, ended])
     title = f'# {as_text(sweep.title)}\n'
     parts = [title, *_map(sweep, found), markdown_table(rows)]
     winner = found['winner']

@@ -128,10 +128,7 @@ def same_probabilities(
 
 
 def fit_threshold(exporter) -> Threshold:
-    """Find the probability above which answers are confident.
-
-    Evidence against it is added to ``exporter.checks``, notes are reported as warnings.
-    """
+    """Find the probability from which answers are confident; warn of its weaknesses."""
     labels, lesions = exporter.val.labels, exporter.val.lesions
     checks, temperature = exporter.checks, exporter.temperature
     wanted = exporter.options.confident_accuracy

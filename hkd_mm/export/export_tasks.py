@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from hkd_mm.datasets.load_skin_image import read_image
+from hkd_mm.datasets.splits import balanced_choice
 from hkd_mm.evaluation import segmentation_scores as scoring
 from hkd_mm.evaluation.calibration import fit_temperature
 from hkd_mm.evaluation.classification_scores import classification_scores
@@ -264,7 +265,7 @@ class ClassifierExporter(Exporter):
         self.threshold = checks.fit_threshold(self)
 
     def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
-        chosen = samples.balanced_choice(self.val.labels, _PHOTOGRAPHS, 0)
+        chosen = np.sort(balanced_choice(self.val.labels, _PHOTOGRAPHS))
         images = (read_image(self.val.paths[i])[..., ::-1] for i in chosen)
         wanted = checks.probabilities(self.logits[kind][chosen], self.temperature)
         return wanted, map(np.ascontiguousarray, images)

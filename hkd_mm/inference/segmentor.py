@@ -101,8 +101,7 @@ def pixel_probabilities(logits: np.ndarray) -> np.ndarray:
 def pixel_classes(probabilities: np.ndarray, threshold: float) -> np.ndarray:
     """Classes (N, H, W) uint8 of (N, C, H, W), as ``hkd_mm.SegmentationMetric`` does.
 
-    C is 1 of one class, which counts from the threshold on, against the background;
-    else the background is first.
+    C is 1 of one class against the background, else the background is first.
     """
     if probabilities.shape[1] == 1:
         return (probabilities[:, 0] >= threshold).astype(np.uint8)

@@ -77,10 +77,7 @@ def read_student(
     precision: str,
     task: str = 'classification',
 ) -> Student:
-    """Find the student of an exported folder, or of what a run left.
-
-    Of a run that was exported the export is taken, unless torch is asked for.
-    """
+    """Find the student of an exported folder, else of a run (its export first)."""
     path = Path(path).expanduser()
     path = path.parent if path.name == FILE else path
     inside = path / 'export'

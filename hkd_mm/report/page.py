@@ -216,11 +216,7 @@ def heat_map(
     scale: Any = 'Cividis',
     form: str = '.2f',
 ) -> go.Figure:
-    """A matrix (R, C), the first row on top; NaN where there is nothing.
-
-    Its numbers have the ``form``, and are written in it if they fit; ``limits`` are
-    those of the colours.
-    """
+    """Matrix (R, C), first row on top; numbers in ``form``, colours in ``limits``."""
     trace = go.Heatmap(
         z=np.round(values, 5),
         x=labels(columns),

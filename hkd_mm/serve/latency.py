@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Time networks, runtime by runtime, in turns."""
 
-import json
 import os
 import platform
 import sys
@@ -19,11 +18,11 @@ from rich.console import Console
 from hkd_mm.config.compose import compose_config
 from hkd_mm.engine.run_files import STUDENT, finished_run
 from hkd_mm.errors import UserError
+from hkd_mm.experiments.run_folders import write_json
 from hkd_mm.experiments.table_text import make_table
 from hkd_mm.inference.manifest import FILE, read_manifest
 from hkd_mm.inference.run_folder import SourceRun, load_network
 from hkd_mm.inference.student import named
-from hkd_mm.io.files import replacing
 from hkd_mm.io.input_spec import InputSpec
 from hkd_mm.io.progress import Progress, default_workers
 from hkd_mm.serve.latency_rounds import RUNTIMES, Job, Timing, measure
@@ -162,7 +161,7 @@ def main(out: str | None, **options) -> None:
             onnxruntime=_version('onnxruntime'),
             hkd_mm=__version__,
         )
-        _write_json(dict(command=command, machine=machine, rows=rows), Path(out))
+        write_json(Path(out), dict(command=command, machine=machine, rows=rows))
 
 
 def latency(
@@ -320,9 +319,4 @@ def _write_reports(
         if subject.folder is not None and own:
             own.sort(key=lambda row: row['runtime'] != 'onnx')
             own.sort(key=lambda row: (row['batch'], row['threads']))
-            _write_json(own[0], subject.folder / 'latency.json')
-
-
-def _write_json(data: dict[str, Any], path: Path) -> None:
-    with replacing(path, 'w', encoding='utf-8') as file:
-        file.write(json.dumps(data, indent=1) + '\n')
+            write_json(subject.folder / 'latency.json', own[0])
