@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from json.encoder import encode_basestring_ascii as _as_json
 
+import numpy as np
+
 from hkd_mm.datasets.records import SPLITS, Record, columns_of
 from hkd_mm.errors import UserError
 
@@ -254,3 +256,13 @@ def draw_folds(records: list[Record], count: int, seed: int = 42) -> list[dict]:
         ratios = (count - 2, 1, 1)
         folds.append(as_document(records, parts, ratios=ratios, seed=seed))
     return folds
+
+
+def balanced_choice(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """Indices of at most ``count`` images, from the classes in turn."""
+    random = np.random.default_rng(seed)
+    turns = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        turns[random.permutation(own)] = np.arange(len(own))
+    return np.lexsort((labels, turns))[:count]

@@ -345,10 +345,9 @@ def optuna():
 
 
 def distribution(entry: Entry, grid: bool = False) -> Any:
-    """An entry of the space as an Optuna distribution; a ValueError of a bad range.
+    """An Optuna distribution; a ValueError of a bad range.
 
-    Numbers of a grid become ranges: Optuna never lets a list of choices grow, and a
-    grid may be made finer later.
+    Numbers of a grid become ranges: Optuna never lets a list of choices grow.
     """
     kinds = optuna().distributions
     if isinstance(entry, tuple):

@@ -36,12 +36,10 @@ def export(
 ) -> Manifest:
     """Make a folder that a student is used from, of a finished run.
 
-    Training images calibrate, validation images measure; the test split is not read.
-    ``out`` is ``<run_dir>/export`` by default.
-
-    Raises:
-        UserError: anything that the user can fix, and a network that does not
-            answer as the trained one; an earlier export is then left as it was.
+    That is ``<run_dir>/export`` by default. Training images calibrate, validation
+    images measure; the test split is not read. A network that does not answer as the
+    trained one is refused by a ``UserError``, as is what the user can fix; an earlier
+    export is then left as it was.
     """
     options = options or ExportOptions()
     require_packages(options.executorch)

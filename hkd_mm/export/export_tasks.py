@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from hkd_mm.datasets.load_skin_image import read_image
+from hkd_mm.datasets.splits import balanced_choice
 from hkd_mm.evaluation import segmentation_scores as scoring
 from hkd_mm.evaluation.calibration import fit_temperature
 from hkd_mm.evaluation.classification_scores import classification_scores
@@ -47,29 +48,21 @@ _HAIRS = (
 
 @dataclass(eq=False)
 class Exporter(ABC):
-    """One export under way; what depends on the task is in the children.
+    """One export under way; what depends on the task is in the children."""
 
-    Attributes:
-        score: key and title of the figure that int8 may not lose.
-        parts: title of ``by_part``.
-        files: kind -> file, as far as they are written.
-        measured: kind -> figures on validation.
-        by_part: kind -> those that are printed line by line, in [0, 1].
-        checks: what was compared.
-        calibrated: training images that int8 has seen.
-    """
-
-    score: ClassVar[tuple[str, str]]
-    parts: ClassVar[str]
+    score: ClassVar[tuple[str, str]]  # key and title of the figure int8 may not lose
+    parts: ClassVar[str]  # title of ``by_part``
     run: SourceRun
     options: ExportOptions
     folder: Path
     report: Callable[[str], None]
+    # by kind: the files that are written, their figures on validation, and those that
+    # are printed line by line, in [0, 1]
     files: dict[str, FileSpec] = field(default_factory=dict)
     measured: dict[str, dict] = field(default_factory=dict)
     by_part: dict[str, dict[str, float | None]] = field(default_factory=dict)
-    checks: dict[str, dict] = field(default_factory=dict)
-    calibrated: int = 0
+    checks: dict[str, dict] = field(default_factory=dict)  # what was compared
+    calibrated: int = 0  # training images that int8 has seen
     temperature: float = 1.0
     threshold: Threshold | float = field(init=False)  # of answers, or of pixels
 
@@ -109,10 +102,7 @@ class Exporter(ABC):
 
     @abstractmethod
     def compare_int8(self) -> dict:
-        """Measure what int8 costs: ``points_lost`` of the score, its
-        ``standard_error``, the ``limit`` and ``max_logit_difference``; of a
-        classifier ``recall`` and ``recall_limit`` as well.
-        """
+        """Measure what int8 costs, as :func:`.refuse_int8` takes it."""
 
     def fit(self) -> None:  # noqa: B027
         """Fit to validation what follows the logits, if anything does."""
@@ -275,7 +265,7 @@ class ClassifierExporter(Exporter):
         self.threshold = checks.fit_threshold(self)
 
     def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
-        chosen = samples.balanced_choice(self.val.labels, _PHOTOGRAPHS, 0)
+        chosen = np.sort(balanced_choice(self.val.labels, _PHOTOGRAPHS))
         images = (read_image(self.val.paths[i])[..., ::-1] for i in chosen)
         wanted = checks.probabilities(self.logits[kind][chosen], self.temperature)
         return wanted, map(np.ascontiguousarray, images)

@@ -142,10 +142,7 @@ def _check_packed(out: Path, manifest: Manifest, report: Callable[[str], None]) 
 
 
 def upload(folder: Path, name: str, private: bool = True) -> str:
-    """Upload a folder to the repository ``owner/name``, made if missing; its address.
-
-    An existing repository stays public or private as it is.
-    """
+    """Upload to ``owner/name``, made if missing; its address."""
     api = require('huggingface_hub', '--hub', 'huggingface_hub').HfApi()
     try:
         api.create_repo(name, private=private, exist_ok=True)

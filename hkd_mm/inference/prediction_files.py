@@ -29,13 +29,10 @@ class WorkFile:
     """Rows of JSON, one a line; the first line says what made them.
 
     A row is a list of cells, the first the path of the image, or ``dict(image=...,
-    reason=...)`` of one that cannot be read. A line that a kill cut off is taken away
-    when the file is opened again. Of what is done eight bytes an image are in memory.
-    Who opens it holds :func:`hkd_mm.io.locks.only_writer`.
-
-    Args:
-        header: what the rows depend on; a file with another is refused.
-        copied: rows that a new file begins with.
+    reason=...)`` of one that cannot be read; ``copied`` are those that a new file
+    begins with. A line that a kill cut off is taken away when the file is opened again,
+    and a file with another ``header`` is refused. Of what is done eight bytes an image
+    are in memory. Who opens it holds :func:`hkd_mm.io.locks.only_writer`.
     """
 
     def __init__(

@@ -219,11 +219,11 @@ def gather(
     """Read the runs and choose which networks are looked at closely.
 
     Args:
-        paths: the work dir of a study, or ``NAME=DIR`` of runs; several with one
-            name are its seeds.
+        paths: the work dir of a study, or ``NAME=DIR`` of runs; several with one name
+            are its seeds.
         study: in place of what ``tools/compare.py`` wrote down in the work dir.
         positive: class whose sensitivity matters most; melanoma by default.
-        baselines: names to test against, in place of those of the study.
+        baselines: in place of those of the study.
     """
     study, folders, incomplete = find_runs(paths, study, baselines)
     first = next(iter(folders.values()))[0]

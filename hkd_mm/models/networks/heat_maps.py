@@ -18,16 +18,6 @@ def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.where(either > 0, common / np.where(either > 0, either, 1), np.nan)
 
 
-def choose(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """Choose indices of ``count`` images, from the classes in turn."""
-    random = np.random.default_rng(seed)
-    turns = np.empty(len(labels))
-    for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        turns[random.permutation(own)] = np.arange(len(own))
-    return np.lexsort((labels, turns))[:count]
-
-
 def heat_maps(
     network: nn.Module, images: torch.Tensor, labels: np.ndarray
 ) -> np.ndarray:
