@@ -44,9 +44,8 @@ def network_config(name: str, num_classes: int = 6, pretrained: bool = True) -> 
             close = difflib.get_close_matches(str(name), names, n=1)
             hint = f'did you mean {close[0]}? ' if close else ''
             raise UserError(
-                f'no network is called {name!r}; {hint}known: '
-                f'{", ".join(names)} (configs/{_MODELS}), and timm:NAME for '
-                'any of timm.list_models()'
+                f'no network is called {name!r}; {hint}known: {", ".join(names)} '
+                f'(configs/{_MODELS}), and timm:NAME for any of timm.list_models()'
             )
         file = config_root() / _MODELS / f'{name}.py'
         network = Config.fromfile(file, import_custom_modules=False).model

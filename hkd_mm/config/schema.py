@@ -165,8 +165,7 @@ _TOP = dict(
     train_cfg=TrainLoop | None,
     **_each('val_cfg test_cfg', Loop | None),
     **_each(
-        'val_evaluator test_evaluator',
-        Annotated[list[Group | None], _ONE_OR_MORE],
+        'val_evaluator test_evaluator', Annotated[list[Group | None], _ONE_OR_MORE]
     ),
     optim_wrapper=OptimWrapper | None,
     param_scheduler=Annotated[list[Scheduler | None], BeforeValidator(_schedules)],

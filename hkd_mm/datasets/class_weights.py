@@ -42,9 +42,8 @@ def balanced_weights(
     for index in np.flatnonzero(counts == 0):
         name = classes[index] if classes is not None else f'number {index}'
         raise UserError(
-            f'class_weight={word}: the training split has no '
-            f'image of class {name}; add some, or set '
-            'class_weight=None'
+            f'class_weight={word}: the training split has no image of class {name}; '
+            'add some, or set class_weight=None'
         )
     raw = 1 / counts if word == 'balanced' else 1 / np.sqrt(counts)
     return [

@@ -503,8 +503,7 @@ def _check_nesting(loaded: Any, path: str) -> None:
 def _damaged(path: str, why: str = '') -> UserError:
     return UserError(
         f'checkpoint {path} is damaged or no checkpoint at all '
-        f'({os.path.getsize(path)} bytes{why}); copy it again or give '
-        'another one'
+        f'({os.path.getsize(path)} bytes{why}); copy it again or give another one'
     )
 
 
@@ -517,10 +516,9 @@ def _advice(path: str, error: Exception) -> UserError | None:
         'weights_only' in text or 'GLOBAL' in text
     ):
         code = (
-            f'm = torch.load({path!r}, map_location="cpu", weights_only=False); '
-            'm = (m.get("state_dict") or m.get("model") or m) '
-            'if isinstance(m, dict) else m; '
-            'm = m.state_dict() if hasattr(m, "state_dict") else m'
+            f'm = torch.load({path!r}, map_location="cpu", weights_only=False); m = '
+            '(m.get("state_dict") or m.get("model") or m) if isinstance(m, dict) else '
+            'm; m = m.state_dict() if hasattr(m, "state_dict") else m'
         )
     else:
         return None

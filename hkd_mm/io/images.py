@@ -286,14 +286,12 @@ def from_deep(image: Image.Image) -> np.ndarray:
 def _refuse_depth(name: str, mode: str, bits: int) -> None:
     if bits == 16:
         raise UserError(
-            f'{name} has 8 bits a channel (mode {mode}) where 16 are '
-            'expected; it was cast before: take the original (a data set '
-            'of 8 bits is read with bits=8)'
+            f'{name} has 8 bits a channel (mode {mode}) where 16 are expected; it was '
+            'cast before: take the original (a data set of 8 bits is read with bits=8)'
         )
     raise UserError(
-        f'{name} has more than 8 bits a pixel (mode {mode}) where 8 are '
-        'expected, and would be cast (a data set of 16 bits is read with '
-        'bits=16 and channels=1)'
+        f'{name} has more than 8 bits a pixel (mode {mode}) where 8 are expected, and '
+        'would be cast (a data set of 16 bits is read with bits=16 and channels=1)'
     )
 
 

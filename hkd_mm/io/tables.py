@@ -70,9 +70,8 @@ def read_table(
             begin, last = reader.line_num, begin
             if begin - last > 1:
                 raise UserError(
-                    f'table {path}, line {last + 1}: a quoted cell goes on '
-                    f'until line {begin}; close the quote, or double it '
-                    'inside of a cell'
+                    f'table {path}, line {last + 1}: a quoted cell goes on until line '
+                    f'{begin}; close the quote, or double it inside of a cell'
                 )
             values = [known.setdefault(v, v) for v in map(_plain, cells)]
             if any(values):

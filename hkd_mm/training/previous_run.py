@@ -289,9 +289,8 @@ def _wait(stage: Stage, folder: Path, wanted: RunFingerprint) -> None:
 
     if is_main_process():
         print(
-            f'{stage.role.upper()}: waiting for the {stage.role} with the '
-            f'same data and settings that {holder(folder)} trains in '
-            f'{folder}',
+            f'{stage.role.upper()}: waiting for the {stage.role} with the same data '
+            f'and settings that {holder(folder)} trains in {folder}',
             file=sys.stderr,
             flush=True,
         )

@@ -185,9 +185,8 @@ def _run(
         check_earlier(outs[0], facts)
     runner.logger.info(
         f'Start: {describe_network(cfg.model)} from {checkpoint} on the '
-        f'{getattr(dataset, "split", "test")} split of '
-        f'{cfg.get("data_root")} ({len(dataset)} images), on '
-        f'{runtime.describe_device(device)}'
+        f'{getattr(dataset, "split", "test")} split of {cfg.get("data_root")} '
+        f'({len(dataset)} images), on {runtime.describe_device(device)}'
     )
     metrics = {
         key: float(value)
@@ -244,9 +243,8 @@ def _check_out(out: str) -> None:
         raise UserError(f'--out {out} is a folder; give a file in it')
     if Path(out).suffix not in results.SUFFIXES:
         raise UserError(
-            f'--out {out}: give a .json file for the metrics, a .csv or '
-            '.pkl file for the predictions, or an .isic.csv file for a '
-            'submission'
+            f'--out {out}: give a .json file for the metrics, a .csv or .pkl file for '
+            'the predictions, or an .isic.csv file for a submission'
         )
     if len(os.fsencode(os.path.basename(out))) > 230:  # it is written aside first
         raise UserError(f'--out: the name {out[:60]}... is longer than 230 bytes')

@@ -29,11 +29,7 @@ from hkd_mm.training import run_notes, runtime
 from hkd_mm.training.fingerprint import RunFingerprint
 from hkd_mm.training.pack_data import pack_or_read_singly
 from hkd_mm.training.previous_run import check_given
-from hkd_mm.training.stages import (
-    check_teachers,
-    provide_student,
-    provide_teacher,
-)
+from hkd_mm.training.stages import check_teachers, provide_student, provide_teacher
 
 
 def set_start(
@@ -184,9 +180,8 @@ def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
     if auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise UserError(
-                '--auto-scale-lr: the config has no '
-                'auto_scale_lr.base_batch_size; set it with '
-                '--cfg-options auto_scale_lr.base_batch_size=64'
+                '--auto-scale-lr: the config has no auto_scale_lr.base_batch_size; set '
+                'it with --cfg-options auto_scale_lr.base_batch_size=64'
             )
         cfg.auto_scale_lr.enable = True
     if (cfg.get('randomness') or {}).get('deterministic'):

@@ -165,9 +165,8 @@ def _read_pair(
     images, masks = image_folder(folder), mask_folder(folder)
     if images is None or masks is None:
         raise UserError(
-            f'{folder} has no folder {"Mask" if images else "Image"}; '
-            'expected Image and Mask side by side, or a table '
-            'split_dataset.csv'
+            f'{folder} has no folder {"Mask" if images else "Image"}; expected Image '
+            'and Mask side by side, or a table split_dataset.csv'
         )
     by_stem = {}
     for path in list_images(masks):

@@ -112,9 +112,8 @@ class MaskDataset(SkinDisease):
             first = masks.setdefault(record.mask_path, record)
             if record.mask_path and first is not record:
                 raise UserError(
-                    f'{source}: {record.mask_path} is the mask of '
-                    f'{first.sample_id} and of {record.sample_id}; name the '
-                    'mask of each by its path'
+                    f'{source}: {record.mask_path} is the mask of {first.sample_id} '
+                    f'and of {record.sample_id}; name the mask of each by its path'
                 )
             if record.sample_id in seen:
                 raise UserError(
@@ -189,10 +188,9 @@ class LIDCNodule(MaskDataset):
         for record in records:
             if not record.lesion_id or record.group == 'lesion':
                 raise UserError(
-                    f'{source}: the patient of image {record.sample_id} is '
-                    'not known, so that nothing keeps patients in one part; '
-                    'add a column patient_id, or put the images of each '
-                    'patient into a folder'
+                    f'{source}: the patient of image {record.sample_id} is not known, '
+                    'so that nothing keeps patients in one part; add a column '
+                    'patient_id, or put the images of each patient into a folder'
                 )
         super()._check_records(records, source)
 

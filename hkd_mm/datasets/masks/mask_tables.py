@@ -89,9 +89,8 @@ class _Reader:
         path = self.images.find(cell['image'], group.name)
         if path is None:
             raise UserError(
-                f'{self.table} lists image {cell["image"] or "(no name)"}, '
-                f'which is not under {self.images.folder}; add it or take '
-                'its row out'
+                f'{self.table} lists image {cell["image"] or "(no name)"}, which is '
+                f'not under {self.images.folder}; add it or take its row out'
             )
         clean = row.get(_CLEAN, '').lower()
         mask = self._mask(path, cell, clean, group.name)
@@ -135,11 +134,10 @@ class _Reader:
         lost = [p for s, p in own.items() if not self.images.named(s)]
         if lost and not self.names['mask']:
             raise UserError(
-                f'{self.table} names no masks, {len(self.unmarked)} of its '
-                f'images have none of their name, and {lost[0]} belongs to '
-                f'no image ({len(lost)} such masks); rename the masks, name '
-                f'them in a column {MASK[0]}, or say in a column {_CLEAN} '
-                'which images show nothing (TRUE)'
+                f'{self.table} names no masks, {len(self.unmarked)} of its images have '
+                f'none of their name, and {lost[0]} belongs to no image ({len(lost)} '
+                f'such masks); rename the masks, name them in a column {MASK[0]}, or '
+                f'say in a column {_CLEAN} which images show nothing (TRUE)'
             )
 
     def _mask(
@@ -184,9 +182,8 @@ def groups_of(rows: Sequence[dict[str, str]], table: Path) -> list[Group]:
         owners = [patient] if patient else [*patients.get(lesion, ())]
         if len(owners) > 1:
             raise UserError(
-                f'{table}: lesion {lesion} is of patient {owners[0]}, of '
-                f'{owners[1]} and of an image whose patient is not named; fill in '
-                'its patient'
+                f'{table}: lesion {lesion} is of patient {owners[0]}, of {owners[1]} '
+                'and of an image whose patient is not named; fill in its patient'
             )
         if owners or not lesion:
             groups.append(Group(owners[0] if owners else None, 'patient'))

@@ -67,9 +67,8 @@ def _coloured(path: str, image: Image.Image) -> np.ndarray:
     black = ~colours.any(-1)
     if black[np.union1d(indices, [0])].sum() != 1:
         raise UserError(
-            f'mask {path} has a palette in which not exactly one colour is '
-            'black, so that the background is not known; save it in grey, '
-            'the background as 0'
+            f'mask {path} has a palette in which not exactly one colour is black, so '
+            'that the background is not known; save it in grey, the background as 0'
         )
     return (~black[indices]).astype(np.uint8)
 

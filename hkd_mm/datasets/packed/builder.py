@@ -226,9 +226,8 @@ def _explained(error: OSError, plan: Plan, folder: Path) -> Exception:
         return error
     size = len(plan.ids) * plan.row_bytes
     return NoRoomError(
-        f'packed store: the disk of {folder} is full, {size / 1e6:.0f} MB '
-        f'are needed; make room, or give {remedy}; the build goes on where '
-        'it stopped'
+        f'packed store: the disk of {folder} is full, {size / 1e6:.0f} MB are needed; '
+        f'make room, or give {remedy}; the build goes on where it stopped'
     )
 
 

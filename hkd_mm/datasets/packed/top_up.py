@@ -28,9 +28,8 @@ def target_of(word: Any) -> Target:
     number = type(target) is int and target >= 2  # 1 could mean either
     if not (target is None or target == 'largest' or fraction or number):
         raise UserError(
-            f'packed.top_up={word!r} must be largest, a fraction of the '
-            'largest class such as 0.5, a number of images a class such as '
-            '500, or None'
+            f'packed.top_up={word!r} must be largest, a fraction of the largest class '
+            'such as 0.5, a number of images a class such as 500, or None'
         )
     return target
 

@@ -121,11 +121,10 @@ class MasksLostByResizeHook(Hook):
         marked = int(data.labels.sum() + gone.sum())
         first = data.get_data_info(int(gone.nonzero()[0]))['sample_id']
         runner.logger.warning(
-            f'{gone.sum()} OF {marked} MASKS OF SPLIT {data.split} '
-            f'ARE EMPTY AT {data.store.side} PIXELS A SIDE, {first} '
-            'the first: what they mark is smaller than half a pixel, and '
-            'their images count as those without anything to see; raise '
-            'input_size'
+            f'{gone.sum()} OF {marked} MASKS OF SPLIT {data.split} ARE EMPTY AT '
+            f'{data.store.side} PIXELS A SIDE, {first} the first: what they mark is '
+            'smaller than half a pixel, and their images count as those without '
+            'anything to see; raise input_size'
         )
 
 

@@ -301,11 +301,10 @@ class GuardRailsHook(Hook):
             if None not in (mine, teachers) and mine > teachers + _LEAD:
                 self._teacher_reported = True
                 runner.logger.warning(
-                    f'the student ({name.replace("_", " ")} {mine:.3f} on '
-                    f'validation) has passed its teacher ({teachers:.3f} on '
-                    f'{checked["images"]} images): soft targets may hold it '
-                    'back from here; train the teacher longer, or give the '
-                    'label more weight'
+                    f'the student ({name.replace("_", " ")} {mine:.3f} on validation) '
+                    f'has passed its teacher ({teachers:.3f} on {checked["images"]} '
+                    'images): soft targets may hold it back from here; train the '
+                    'teacher longer, or give the label more weight'
                 )
 
 
@@ -317,10 +316,9 @@ def _settings(model) -> Iterator[str]:
     ]
     if len(sizes) == 2 and sizes[0] > _GAP * sizes[1]:
         yield (
-            f'the teacher has {sizes[0] / sizes[1]:.0f} times the parameters '
-            f'of the student ({sizes[0] / 1e6:.2f} M and '
-            f'{sizes[1] / 1e6:.2f} M): beyond {_GAP} a smaller teacher often '
-            'teaches better (capacity gap)'
+            f'the teacher has {sizes[0] / sizes[1]:.0f} times the parameters of the '
+            f'student ({sizes[0] / 1e6:.2f} M and {sizes[1] / 1e6:.2f} M): beyond '
+            f'{_GAP} a smaller teacher often teaches better (capacity gap)'
         )
     for name, loss in model.distiller.distill_losses.items():
         ranges = getattr(loss, 'recommended_range', {})

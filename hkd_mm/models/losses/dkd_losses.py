@@ -76,11 +76,7 @@ def _label_or_not(logits: Tensor, target: Tensor, tau: float) -> Tensor:
     """Log-probabilities (N, 2) of the label and of all others together."""
     log_p = log_probabilities(logits, tau)
     return torch.stack(
-        [
-            log_p[target],
-            log_p.masked_fill(target, -torch.inf).logsumexp(dim=1),
-        ],
-        dim=1,
+        [log_p[target], log_p.masked_fill(target, -torch.inf).logsumexp(dim=1)], dim=1
     )
 
 

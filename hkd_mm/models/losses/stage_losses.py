@@ -12,11 +12,7 @@ from hkd_mm.models.connectors.feature_align_connector import (
     resize_map,
 )
 from hkd_mm.models.connectors.mgd_connectors import Activation, HFMaskConnector
-from hkd_mm.models.losses.distill_loss import (
-    BatchLoss,
-    DistillLoss,
-    full_precision,
-)
+from hkd_mm.models.losses.distill_loss import BatchLoss, DistillLoss, full_precision
 from hkd_mm.registry import MODELS
 
 
