@@ -10,13 +10,8 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from hkd_mm.config import data_summary
 from hkd_mm.config.compose import compose_config, read_config
-from hkd_mm.config.data_summary import (
-    build_listing,
-    fit_heads,
-    names_its_classes,
-    resolve_data,
-)
 from hkd_mm.config.packing import is_packed
 from hkd_mm.config.schema import names_of_group
 from hkd_mm.config.value_checks import check_values, pixel_threshold
@@ -110,13 +105,15 @@ def test(
         _check_out(path)
     config, checkpoint = _find(config, checkpoint)
     cfg = compose_config(config, cfg_options)
-    resolve_data(cfg, read_data=False)
+    data_summary.resolve_data(cfg, read_data=False)
     device = runtime.choose_device(cfg)
     check_values(cfg, device, ('test_dataloader',))
     runtime.set_up_processes(cfg, launcher, device)
     meta = safe_load(checkpoint).get('meta') or {}
-    if not names_its_classes(cfg):
-        fit_heads(cfg, build_listing(cfg, 'test_dataloader').classes)
+    if not data_summary.names_its_classes(cfg):
+        data_summary.fit_heads(
+            cfg, data_summary.build_listing(cfg, 'test_dataloader').classes
+        )
     run = run_folder_of(checkpoint)
     cfg.work_dir = work_dir or os.path.join(
         run or runtime.default_work_dir(config, None, cfg), 'test'

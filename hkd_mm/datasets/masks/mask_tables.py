@@ -6,20 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hkd_mm.datasets.label_tables import (
-    Columns,
-    find_split_column,
-    groups_of_rows,
-    part_of,
-)
-from hkd_mm.datasets.masks.folders import (
-    EMPTY,
-    FOREGROUND,
-    MaskRecord,
-    NamedFiles,
-    image_folder,
-    mask_folder,
-)
+from hkd_mm.datasets import label_tables
+from hkd_mm.datasets.masks import folders
 from hkd_mm.datasets.records import log_elsewhere
 from hkd_mm.errors import UserError
 from hkd_mm.io.tables import find_column, is_blank, read_table
@@ -41,8 +29,11 @@ class Group(NamedTuple):
 
 
 def read_mask_table(
-    root: Path, table: Path, without_mask: bool, columns: Columns | None = None
-) -> list[MaskRecord]:
+    root: Path,
+    table: Path,
+    without_mask: bool,
+    columns: label_tables.Columns | None = None,
+) -> list[folders.MaskRecord]:
     """Read the records of a table; a label is empty if the mask must be read.
 
     Args:
@@ -55,16 +46,16 @@ def read_mask_table(
         UserError: no image column, a file is missing, or an unnamed mask
             exists beside an image without one.
     """
-    rows, columns = read_table(table), columns or Columns()
+    rows, columns = read_table(table), columns or label_tables.Columns()
     names = dict(
         image=find_column(rows, table, IMAGE, columns.image_col, 'image_col'),
         mask=next((name for name in MASK if name in rows[0]), None),
-        split=find_split_column(rows, table, columns, SPLIT),
+        split=label_tables.find_split_column(rows, table, columns, SPLIT),
     )
     if columns.group_cols is None:
         groups = groups_of(rows, table)
     else:
-        found, kind = groups_of_rows([rows], columns, table)
+        found, kind = label_tables.groups_of_rows([rows], columns, table)
         groups = [Group(name, kind) for name in found]
     known = {group.name for group in groups} - {None}
     reader = _Reader(root, table, names, known, without_mask)
@@ -78,13 +69,13 @@ def read_mask_table(
 class _Reader:
     def __init__(self, root, table, names, groups, without_mask) -> None:
         self.table, self.names, self.without_mask = table, names, without_mask
-        images, masks = image_folder(root), mask_folder(root)
-        self.images = NamedFiles(root, images or root, groups, skipped=masks)
-        self.masks = NamedFiles(root, masks or root, groups, mask=True)
+        images, masks = folders.image_folder(root), folders.mask_folder(root)
+        self.images = folders.NamedFiles(root, images or root, groups, skipped=masks)
+        self.masks = folders.NamedFiles(root, masks or root, groups, mask=True)
         self.apart = masks is not None
         self.unmarked: list[str] = []  # without a mask, not called clean
 
-    def record(self, row: dict[str, str], group: Group) -> MaskRecord:
+    def record(self, row: dict[str, str], group: Group) -> folders.MaskRecord:
         cell = {kind: row.get(name, '') for kind, name in self.names.items()}
         path = self.images.find(cell['image'], group.name)
         if path is None:
@@ -94,22 +85,22 @@ class _Reader:
             )
         clean = row.get(_CLEAN, '').lower()
         mask = self._mask(path, cell, clean, group.name)
-        marked = FOREGROUND if clean in _NO else ''  # many masks unread
+        marked = folders.FOREGROUND if clean in _NO else ''  # many masks unread
         # lesions of patients are kept as metadata
         group_columns = [key for key in PATIENT if key in row] or [LESION]
         used = (*self.names.values(), *group_columns, _CLEAN)
-        return MaskRecord(
+        return folders.MaskRecord(
             sample_id=self.images.id_of(path),
             path=path,
-            label=marked if mask else EMPTY,
+            label=marked if mask else folders.EMPTY,
             lesion_id=group.name,
-            split=part_of(cell['split']),
+            split=label_tables.part_of(cell['split']),
             metadata={k: v for k, v in row.items() if k not in used},
             mask_path=mask,
             group=group.kind,
         )
 
-    def check_masks(self, records: list[MaskRecord]) -> None:
+    def check_masks(self, records: list[folders.MaskRecord]) -> None:
         """Refuse unnamed masks beside images that lack one and are not called clean."""
         if not self.apart or not self.unmarked:
             return

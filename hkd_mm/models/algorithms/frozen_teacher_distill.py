@@ -9,18 +9,11 @@ from mmrazor.models.algorithms import SingleTeacherDistill
 from torch import Tensor, nn
 
 from hkd_mm.io.checkpoints import load_weights
+from hkd_mm.models.algorithms import wiring
 from hkd_mm.models.algorithms.teacher_precision import (
     InputConversion,
     TeacherInference,
     fold_batch_norms,
-)
-from hkd_mm.models.algorithms.wiring import (
-    StudentLossMixin,
-    asked_recorders,
-    build_lazy_parts,
-    fill_wiring,
-    finish_distiller,
-    name_preprocessor,
 )
 from hkd_mm.models.recorders.network_recorders import (
     LogitsRecorder,
@@ -32,7 +25,7 @@ from hkd_mm.structures.packed_samples import teacher_images
 
 
 @MODELS.register_module()
-class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
+class FrozenTeacherDistill(wiring.StudentLossMixin, SingleTeacherDistill):
     """``mmrazor.SingleTeacherDistill`` with the whole teacher contract.
 
     MMRazor puts only the BatchNorm of its teacher in eval (Dropout and
@@ -86,13 +79,13 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         calculate_student_loss: bool = False,
         **kwargs,
     ) -> None:
-        name_preprocessor(kwargs)
+        wiring.name_preprocessor(kwargs)
         # keys of checkpoints that a training cannot do without
         self_built = isinstance(teacher, dict) and not teacher_ckpt
         super().__init__(
             architecture=architecture,
             teacher=teacher,
-            distiller=fill_wiring(distiller),
+            distiller=wiring.fill_wiring(distiller),
             calculate_student_loss=calculate_student_loss,
             **kwargs,
         )
@@ -112,10 +105,10 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
             self.teacher_meta.get('data_preprocessor'),
         )
         self.teacher_cache = TeacherCache(**teacher_cache) if teacher_cache else None
-        finish_distiller(
+        wiring.finish_distiller(
             self.distiller, self.student, self.teacher, calculate_student_loss
         )
-        build_lazy_parts(self, input_size)
+        wiring.build_lazy_parts(self, input_size)
 
     def init_weights(self) -> None:
         super().init_weights()
@@ -170,7 +163,9 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
 
     def cached_recorders(self) -> list[str]:
         """Teacher recorders that a loss asks for, in order."""
-        return sorted(asked_recorders(self.distiller.loss_forward_mappings, False))
+        return sorted(
+            wiring.asked_recorders(self.distiller.loss_forward_mappings, False)
+        )
 
     def exact_records(self) -> set[str]:
         """Those of them that are class scores."""

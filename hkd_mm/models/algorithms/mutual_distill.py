@@ -11,15 +11,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.algorithms import wiring
 from hkd_mm.models.algorithms.teacher_precision import InputConversion
-from hkd_mm.models.algorithms.wiring import (
-    TeacherlessMixin,
-    blank_batch,
-    build_lazy_parts,
-    fill_wiring,
-    finish_distiller,
-    loss_parts,
-)
 from hkd_mm.models.connectors.feature_align_connector import check_maps, resize_map
 from hkd_mm.models.recorders.guarded_recorders import GuardedRecorders
 from hkd_mm.registry import MODELS
@@ -61,7 +54,7 @@ def _check_peers(peers: dict) -> None:
 
 
 @MODELS.register_module()
-class MutualDistill(TeacherlessMixin, BaseAlgorithm):
+class MutualDistill(wiring.TeacherlessMixin, BaseAlgorithm):
     """Peers trained together in one run, each learning from all others.
 
     Deep mutual learning (Zhang et al., CVPR 2018, arXiv 1706.00384). The losses of
@@ -112,13 +105,13 @@ class MutualDistill(TeacherlessMixin, BaseAlgorithm):
         self.branch = MODELS.build(branch) if branch else None
         if self.branch is not None:
             self.branch.listen(list(self.networks().values()))
-        self._directions = list(self._make_directions(fill_wiring(distiller)))
+        self._directions = list(self._make_directions(wiring.fill_wiring(distiller)))
         self.distiller = self._directions[0].distiller
         self.peer_distillers = ModuleDict(
             {one.name: one.distiller for one in self._directions[1:]}
         )
         if self.branch is not None:
-            images, samples = blank_batch(self.architecture, input_size)
+            images, samples = wiring.blank_batch(self.architecture, input_size)
             before = self.training
             self.eval()
             with torch.no_grad(), self.branch.recording():
@@ -126,7 +119,7 @@ class MutualDistill(TeacherlessMixin, BaseAlgorithm):
             self.branch.build()
             self.train(before)
         for direction in self._directions:
-            build_lazy_parts(direction, input_size)
+            wiring.build_lazy_parts(direction, input_size)
 
     @property
     def student(self) -> nn.Module:
@@ -156,7 +149,7 @@ class MutualDistill(TeacherlessMixin, BaseAlgorithm):
                     )
                 built.prepare_from_student(networks[learner])
                 built.prepare_from_teacher(sources[source])
-                finish_distiller(built, networks[learner], sources[source])
+                wiring.finish_distiller(built, networks[learner], sources[source])
                 yield Direction(self, learner, source, built)
 
     def _run_networks(self, batch_inputs: Tensor, data_samples: list) -> None:
@@ -187,7 +180,7 @@ class MutualDistill(TeacherlessMixin, BaseAlgorithm):
         sources = len(self._directions) / len(self.networks())
         losses: dict[str, Tensor] = {}
         for one in self._directions:
-            for part, value in loss_parts(one.distiller).items():
+            for part, value in wiring.loss_parts(one.distiller).items():
                 key = f'{one.role}.{part}'
                 losses[key] = losses.get(key, 0) + value / sources
         if self.branch is not None:

@@ -12,12 +12,8 @@ from torch import Tensor, nn
 
 from hkd_mm.models.arguments import Count, NotNegative, Positive
 from hkd_mm.models.connectors.feature_align_connector import check_maps
+from hkd_mm.models.losses import kd_losses
 from hkd_mm.models.losses.distill_loss import DistillLoss, full_precision
-from hkd_mm.models.losses.kd_losses import (
-    log_probabilities,
-    non_target_log_probabilities,
-    target_mask,
-)
 from hkd_mm.models.recorders.network_recorders import last_layer
 from hkd_mm.registry import MODELS
 
@@ -90,10 +86,12 @@ class WKDLogitLoss(DistillLoss):
     def forward(
         self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor
     ) -> dict[str, Tensor]:
-        target = target_mask(preds_S, gt_labels)
-        log_q, log_p = (log_probabilities(z, 1.0)[target] for z in (preds_S, preds_T))
+        target = kd_losses.target_mask(preds_S, gt_labels)
+        log_q, log_p = (
+            kd_losses.log_probabilities(z, 1.0)[target] for z in (preds_S, preds_T)
+        )
         rest = (
-            non_target_log_probabilities(z, target, self.tau).exp() * ~target
+            kd_losses.non_target_log_probabilities(z, target, self.tau).exp() * ~target
             for z in (preds_S, preds_T)
         )
         moved = transport(*rest, self._cost, self.regularization)
