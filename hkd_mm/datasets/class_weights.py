@@ -23,10 +23,6 @@ def balanced_weights(
       sum_c n_c w_c = n; milder, a common choice when the rarest class is
       some fifty times smaller than the largest.
 
-    Args:
-        counts: samples per class, (C,).
-        classes: names, for the message.
-
     Returns:
         C floats, rounded to six digits.
 

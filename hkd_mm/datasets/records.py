@@ -46,8 +46,6 @@ class Record:
 
     Args:
         sample_id: unique within a data set.
-        path: the image file.
-        label: class name.
         lesion_id: shared by the images of one group; None when unknown.
         split: train, val or test where the data comes split, else None.
         metadata: further columns of the table, as text.

@@ -51,7 +51,6 @@ class SkinDisease(BaseDataset):
     ``lesion_id`` (str or None), ``metadata`` (dict of str).
 
     Args:
-        data_root: folder of the images.
         split: train, val, test or all.
         ann_file: the table, absolute or below the data root.
         image_col: column of the images, where it has another name.
@@ -65,7 +64,6 @@ class SkinDisease(BaseDataset):
             keeps it under ``work_dirs/splits``.
         split_ratios: see :func:`hkd_mm.datasets.splits.parse_ratios`.
         seed: of the split, independent of the training's.
-        kwargs: of :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:
         UserError: the data, the table or the split file is invalid.
@@ -208,9 +206,9 @@ class SkinDisease(BaseDataset):
         if len(tables) != 1:
             names = ', '.join(path.name for path in tables) or 'none'
             raise UserError(
-                f'image_col, label_col, group_cols and split_col name columns of a '
-                f'table, and {root} has no {class_folders.OWN} and not one other table ({names}); '
-                'name it with ann_file=FILE'
+                'image_col, label_col, group_cols and split_col name columns of a table, '
+                f'and {root} has no {class_folders.OWN} and not one other table '
+                f'({names}); name it with ann_file=FILE'
             )
         return tables[0]
 

@@ -38,10 +38,6 @@ def check_resumed(
 ) -> None:
     """Let a run go on only on the data it was begun on, prepared equally.
 
-    Args:
-        checkpoint: to go on from.
-        name: of the checkpoint, for the message.
-
     Raises:
         UserError: it holds weights only; the data have another split now, so images
             that the network was trained on would validate it; or they are prepared

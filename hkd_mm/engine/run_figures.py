@@ -18,12 +18,9 @@ from hkd_mm.metric_names import CLASS_SUMMARY, MASK_SUMMARY, title_of
 def save_curves(
     records: Sequence[dict], path: str | Path, best_epoch: int | None = None
 ) -> None:
-    """Draw every loss part and every validation metric over the epochs.
+    """Draw losses and metrics, but of single classes, over the epochs of a history.
 
-    Args:
-        records: those of :class:`History`, oldest first; metrics of single
-            classes (with a slash) are not drawn.
-        best_epoch: marked by a vertical line.
+    A vertical line marks the best epoch.
     """
     rows = (('train', 'training loss'), ('val', 'validation metric'))
     figure = _figure(9, 8)

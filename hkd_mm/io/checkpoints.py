@@ -192,13 +192,9 @@ def load_weights(
 def matching_weights(
     checkpoint: dict[str, Any], own: Mapping[str, Tensor], path: str, role: str
 ) -> dict[str, Tensor]:
-    """The weights of a network in a checkpoint of whatever program.
+    """The weights of a plain network in a checkpoint of whatever program.
 
-    Args:
-        own: ``state_dict`` of the network, a plain one.
-
-    Returns:
-        Name -> tensor, with the names and shapes of ``own``.
+    Returned are those with the names and shapes of ``own``, its ``state_dict``.
     """
     state = student_state_dict(checkpoint)
     if state.keys() != own.keys():
@@ -218,10 +214,7 @@ def check_match(
     role: str,
     needed: str = '',
 ) -> None:
-    """Compare names and shapes of weights.
-
-    Args:
-        needed: beginning of the names that may not be missing.
+    """Compare names and shapes of weights; none that begins ``needed`` may be missing.
 
     Raises:
         UserError: they are of another network, or of one with other classes.

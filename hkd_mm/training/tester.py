@@ -93,7 +93,6 @@ def test(
             prediction for each image. Where none is given they go to
             ``work_dir``, else to the work dir that the checkpoint lies in,
             under the names of :func:`.results.result_files`.
-        cfg_options: see :func:`hkd_mm.config.compose.load_config`.
         other_input: test on images of another size, resize rule or
             normalisation than those of the training.
 

@@ -130,7 +130,6 @@ def train(
             of a checkpoint; None starts anew.
         validate: without it there is no best checkpoint.
         auto_scale_lr: scale the learning rate to the batch of all processes.
-        cfg_options: see :func:`hkd_mm.config.compose.load_config`.
 
     Returns:
         The ``result`` in ``run_state.json`` of the work dir.

@@ -69,12 +69,8 @@ class NamedFiles(ImageFinder):
     """Find images or masks by the names that a table gives them.
 
     Where several files have a name, the one in a folder named as the patient is taken,
-    and never one in a folder named as another patient.
-
-    Args:
-        groups: names of all patients of the table.
-        mask: the names may lack ``_segmentation`` or ``_mask``.
-        skipped: a folder below that is not searched.
+    and never one in a folder named as another of the patients, ``groups``. The names of
+    masks may lack ``_segmentation`` or ``_mask``.
     """
 
     def __init__(

@@ -43,7 +43,6 @@ class MaskDataset(SkinDisease):
         channels: 3 (RGB) or 1; None takes that of the class, also below.
         bits: of a channel, 8 or 16 (then one channel).
         without_mask: an image without a mask file is clean; False refuses it.
-        kwargs: of ``hkd_mm.SkinDisease``.
 
     Raises:
         UserError: a file is missing, the table does not fit, or a patient is

@@ -40,7 +40,6 @@ def read_mask_table(
         table: only the column of images is required. Without a column of
             masks they are found by the image's name.
         without_mask: an image without a mask file is clean.
-        columns: as the user names them.
 
     Raises:
         UserError: no image column, a file is missing, or an unnamed mask

@@ -102,11 +102,7 @@ def _check_optimizer(runner, checkpoint: dict[str, Any], name: str) -> None:
 def _fitting(
     model: nn.Module, checkpoint: dict[str, Any], name: str, whole: bool
 ) -> dict[str, Any]:
-    """The weights by the names that a model has for them.
-
-    Args:
-        whole: as they are, connectors included.
-    """
+    """The weights by a model's names for them; ``whole`` with those of connectors."""
     own = model.state_dict()
     prefix = _STUDENT if hasattr(model, 'architecture') else ''
     state = {

@@ -55,12 +55,9 @@ class WindowCheckHook(Arguments, Hook):
 def misfit(
     stored: np.ndarray, seen: np.ndarray, window: Sequence[float] | None
 ) -> str | None:
-    """What is wrong with a window, in one line; None where it fits.
+    """What is wrong with a window (centre, width), in one line; None where it fits.
 
-    Args:
-        stored: values of images, uint8 or uint16.
-        seen: the same through the window, 0 to 255.
-        window: (centre, width), or None.
+    Values are ``stored`` as uint8 or uint16, ``seen`` through the window as 0 to 255.
     """
     clipped = float(((seen <= 0) | (seen >= 255)).mean())
     low, high = np.percentile(seen, (1, 99))

@@ -231,18 +231,11 @@ def gradient_norms(model: nn.Module, losses: dict[str, Tensor]) -> dict[str, Ten
     for name, value in losses.items():
         if 'loss' not in name or not value.requires_grad:
             continue
-        gradients = [
-            gradient
-            for gradient in torch.autograd.grad(
-                value.mean(), parameters, retain_graph=True, allow_unused=True
-            )
-            if gradient is not None
-        ]
-        found[f'gradient.{part_name(name)}'] = (
-            torch.stack(torch._foreach_norm(gradients)).norm().float()
-            if gradients
-            else value.new_zeros(())
+        gradients = torch.autograd.grad(
+            value.mean(), parameters, retain_graph=True, materialize_grads=True
         )
+        norms = torch._foreach_norm(gradients)
+        found[f'gradient.{part_name(name)}'] = torch.stack(norms).norm().float()
     return found
 
 

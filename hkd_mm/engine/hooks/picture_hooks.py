@@ -121,9 +121,7 @@ def draw_panels(
 ) -> Image.Image:
     """An image several times, each with the outlines of a mask.
 
-    Args:
-        panels: title -> mask (h, w), None for the bare image.
-        lines: of text below.
+    ``panels`` are title -> mask (h, w), None for the bare image; ``lines`` stand below.
     """
     scale = max(1, -(-_SIDE // min(rgb.shape[:2])))
     size = rgb.shape[1] * scale, rgb.shape[0] * scale

@@ -75,9 +75,8 @@ class RunReportHook(Hook):
             value = value.detach() if torch.is_tensor(value) else value
             self._sums[name] = self._sums.get(name, 0) + value
         self._steps += 1
-        inputs = data_batch['inputs']
-        self._images += len(inputs)
-        self.input_size = _image_shape(runner, inputs[0])
+        self._images += len(data_batch['inputs'])
+        self.input_size = _image_shape(runner, data_batch['inputs'][0])
 
     @master_only
     def after_train_epoch(self, runner) -> None:
@@ -127,9 +126,8 @@ class RunReportHook(Hook):
             classes = meta.get('classes') or [*map(str, range(len(matrix)))]
             title = f'validation, epoch {best}'
             save_confusion(matrix, classes, folder / 'confusion_matrix.png', title)
-        source = run_summary.best_checkpoint(runner) or run_summary.last_checkpoint(
-            runner
-        )
+        source = run_summary.best_checkpoint(runner)
+        source = source or run_summary.last_checkpoint(runner)
         if source is None:
             runner.logger.warning('No checkpoint was saved, so there is no student.pth')
             return

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import product
 
 import torch
 from mmengine.model import BaseModel, BaseModule, ModuleDict
@@ -76,7 +77,6 @@ class MutualDistill(wiring.TeacherlessMixin, BaseAlgorithm):
             directions; what it leaves out is filled in.
         branch: config of an :class:`EmbeddedBranch`, from which all learn as well.
         input_size: side of the square training images in pixels, for the dry forward.
-        kwargs: as of :class:`.TeacherlessMixin` and mmrazor's class.
 
     Raises:
         UserError: there is no peer, a peer's name is taken, or a loss would not train.
@@ -137,20 +137,19 @@ class MutualDistill(wiring.TeacherlessMixin, BaseAlgorithm):
 
     def _make_directions(self, distiller: dict) -> Iterator[Direction]:
         networks, sources = self.networks(), self.sources()
-        for learner in networks:
-            for source in sources:
-                if source == learner:
-                    continue
-                built = MODELS.build(distiller)
-                if built.deliveries.deliveries:
-                    raise UserError(
-                        'model.distiller.distill_deliveries: there is no telling which '
-                        'peer of hkd_mm.MutualDistill delivers; leave them out'
-                    )
-                built.prepare_from_student(networks[learner])
-                built.prepare_from_teacher(sources[source])
-                wiring.finish_distiller(built, networks[learner], sources[source])
-                yield Direction(self, learner, source, built)
+        for learner, source in product(networks, sources):
+            if source == learner:
+                continue
+            built = MODELS.build(distiller)
+            if built.deliveries.deliveries:
+                raise UserError(
+                    'model.distiller.distill_deliveries: there is no telling which '
+                    'peer of hkd_mm.MutualDistill delivers; leave them out'
+                )
+            built.prepare_from_student(networks[learner])
+            built.prepare_from_teacher(sources[source])
+            wiring.finish_distiller(built, networks[learner], sources[source])
+            yield Direction(self, learner, source, built)
 
     def _run_networks(self, batch_inputs: Tensor, data_samples: list) -> None:
         for name, network in self.networks().items():
@@ -202,9 +201,6 @@ class EmbeddedBranch(BaseModule):
     from the label alone, and no gradient of it reaches a peer.
 
     It looks like a classifier (``backbone``, ``head``) to recorders.
-
-    Args:
-        loss: of its scores on the label, from ``preds_S`` and ``gt_labels``.
 
     Raises:
         UserError: a peer's last feature is no map.

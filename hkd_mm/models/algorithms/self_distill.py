@@ -23,7 +23,6 @@ class SelfDistill(wiring.TeacherlessMixin, wiring.StudentLossMixin, RazorSelfDis
             take ``preds_S``, ``gt_labels`` and ``s_feature`` only.
         input_size: side of the square training images in pixels, for the dry forward.
         calculate_student_loss: add the student's own head loss.
-        kwargs: as of :class:`.TeacherlessMixin` and mmrazor's class.
 
     Raises:
         UserError: a loss asks for a teacher, or would not train.

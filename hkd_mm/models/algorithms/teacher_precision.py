@@ -26,8 +26,7 @@ class InputConversion:
     student's images as they are.
 
     Args:
-        student: the data preprocessor that normalised the images.
-        teacher: the one that the teacher is built with.
+        student, teacher: data preprocessors of the networks.
         remembered: ``data_preprocessor`` of the checkpoint's ``meta``, a dict
             with ``mean``, ``std`` and ``to_rgb``; may be empty.
 

@@ -272,10 +272,7 @@ def conv_stack(
 ) -> nn.Sequential:
     """Convolutions that keep the size, with leaky ReLUs of slope 0.1.
 
-    Args:
-        channels: before, between and behind the layers.
-        kernel_size: odd.
-        norm: a BatchNorm behind each convolution.
+    ``channels`` are before, between and behind the layers; ``kernel_size`` is odd.
     """
     layers: list[nn.Module] = []
     for before, behind in zip(channels, channels[1:]):

@@ -161,7 +161,6 @@ class SMPSegmentor(BaseModel):
             else the number of classes with the background, which is first.
         pretrained: start training from the encoder's ImageNet weights.
         loss: of ``mode='loss'``; takes logits and masks.
-        data_preprocessor: config or module.
         kwargs: of the network's class, such as ``encoder_depth``.
 
     Raises:

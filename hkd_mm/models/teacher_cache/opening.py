@@ -26,10 +26,8 @@ def open_teacher_cache(
     Without one the teacher runs in every step. Views of packed images repeat after
     ``num_views`` either way, so that a full disk does not change the augmentation.
 
-    Args:
-        model: a ``FrozenTeacherDistill`` with a cache, on its device.
-        dataset: the training split; a cache needs a ``PackedDataset``.
-        batch_size: images a step; entries are computed with as many.
+    ``model`` is a ``FrozenTeacherDistill`` with a cache, on its device; entries are
+    computed with ``batch_size`` images.
     """
     cache = model.teacher_cache
     try:
