@@ -178,15 +178,11 @@ def check_same_network(
 def essence(network: dict) -> dict:
     """What of a classifier config decides about its weights, but its classes."""
     loose = ('pretrained', 'loss', 'data_preprocessor', 'num_classes', 'ckpt')
-    return {
-        key: essence(value)
-        if isinstance(value, dict)
-        else type_name(value)
-        if key == 'type'
-        else value
-        for key, value in network.items()
-        if key not in loose
-    }
+    found = {key: value for key, value in network.items() if key not in loose}
+    for key, value in found.items():
+        if key == 'type' or isinstance(value, dict):
+            found[key] = type_name(value) if key == 'type' else essence(value)
+    return found
 
 
 def _shapes(network: dict) -> dict:

@@ -177,10 +177,9 @@ def pretrained(cfg: Config, value: bool) -> Targets:
     ones.
     """
     found = [
-        node
-        for node in dicts(cfg.get('model'), skip=TEACHERS)
-        if isinstance(node.get('pretrained'), bool)
-        or type_name(node) == 'TimmClassifier'
+        n
+        for n in dicts(cfg.get('model'), skip=TEACHERS)
+        if isinstance(n.get('pretrained'), bool) or type_name(n) == 'TimmClassifier'
     ]
     for node in found:
         yield Target(node, 'pretrained', value)
@@ -259,11 +258,8 @@ def teacher_input_size(cfg: Config, value: int) -> Targets:
     """Show the teacher the views at its own size, of images packed as large."""
     node = preprocessor(cfg)
     stores = [n for loader, n in packed_datasets(cfg) if loader == 'train_dataloader']
-    if (
-        stores
-        and takes(node, 'teacher_size')
-        and (cfg.get('model') or {}).get('teacher')
-    ):
+    teacher = (cfg.get('model') or {}).get('teacher')
+    if stores and teacher and takes(node, 'teacher_size'):
         side = stores[0]['size']
         yield Target(node, 'teacher_size', value)
         yield Target(node, 'input_size', side)

@@ -49,12 +49,10 @@ def _flip(step: dict) -> dict | None:
 
 def _jitter(step: dict) -> dict | None:
     step.pop('backend', None)
-    known = ('brightness', 'contrast', 'saturation', 'hue')
-    if not all(
-        key in known and isinstance(value, _NUMBER) for key, value in step.items()
-    ):
-        return None
-    return dict(type='hkd_mm.ColorJitter', **step)
+    known = {'brightness', 'contrast', 'saturation', 'hue'}
+    if step.keys() <= known and all(isinstance(v, _NUMBER) for v in step.values()):
+        return dict(type='hkd_mm.ColorJitter', **step)
+    return None
 
 
 def _rotate(step: dict) -> dict | None:

@@ -42,9 +42,8 @@ def balanced_weights(
             'add some, or set class_weight=None'
         )
     raw = 1 / counts if word == 'balanced' else 1 / np.sqrt(counts)
-    return [
-        round(float(weight), 6) for weight in raw * counts.sum() / (raw * counts).sum()
-    ]
+    weights = raw * counts.sum() / (raw * counts).sum()
+    return [round(float(weight), 6) for weight in weights]
 
 
 def class_prior(counts: Sequence[int], word: str = 'train') -> list[float]:

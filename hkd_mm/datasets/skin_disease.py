@@ -206,8 +206,8 @@ class SkinDisease(BaseDataset):
         if len(tables) != 1:
             names = ', '.join(path.name for path in tables) or 'none'
             raise UserError(
-                'image_col, label_col, group_cols and split_col name columns of a table, '
-                f'and {root} has no {class_folders.OWN} and not one other table '
+                'image_col, label_col, group_cols and split_col name columns of a '
+                f'table, and {root} has no {class_folders.OWN} and not one other table '
                 f'({names}); name it with ann_file=FILE'
             )
         return tables[0]

@@ -95,10 +95,11 @@ def image_input(
     """
     while dataset is not None:
         if hasattr(dataset, 'interpolation') and hasattr(dataset, 'margin'):
-            found = dict(size=[round(dataset.size * dataset.margin)] * 2)
-            found['interpolation'] = dataset.interpolation
-            other = dataset.margin != 1
-            found['steps'] = [f'margin={dataset.margin:g}'] if other else []
+            found = dict(
+                size=[round(dataset.size * dataset.margin)] * 2,
+                interpolation=dataset.interpolation,
+                steps=[f'margin={dataset.margin:g}'] * (dataset.margin != 1),
+            )
             break
         if hasattr(dataset, 'pipeline') and not hasattr(dataset, 'dataset'):
             found = _of_pipeline(dataset.pipeline)

@@ -60,10 +60,8 @@ class DeferredLogHook(RuntimeInfoHook):
             if isinstance(value, Tensor):
                 value = value.detach()
             self._pending[f'train/{name}'].append(value)
-        last = (
-            self.end_of_epoch(runner.train_dataloader, batch_idx)
-            or runner.iter + 1 == runner.max_iters
-        )
+        last = self.end_of_epoch(runner.train_dataloader, batch_idx)
+        last = last or runner.iter + 1 == runner.max_iters
         if last or any(self.every_n_inner_iters(batch_idx, n) for n in self._intervals):
             self._flush(runner)
 
@@ -216,10 +214,9 @@ class ProgressHook(Hook):
             return
         chosen_by, best = _best(runner)
         names = [chosen_by] if chosen_by in metrics else list(metrics)[:3]
-        values = ((name, metrics[name]) for name in names)
-        parts = [
-            f'{n} {v:.4f}' if isinstance(v, float) else f'{n} {v}' for n, v in values
-        ]
+        values = [metrics[name] for name in names]
+        shown = [f'{v:.4f}' if isinstance(v, float) else f'{v}' for v in values]
+        parts = list(map(' '.join, zip(names, shown)))
         if best is not None:
             parts.append(f'best {best:.4f}')
         losses = runner.message_hub.log_scalars.get('train/loss')

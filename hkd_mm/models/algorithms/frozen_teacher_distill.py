@@ -146,8 +146,7 @@ class FrozenTeacherDistill(wiring.StudentLossMixin, SingleTeacherDistill):
         distiller = self.distiller
         distiller.set_deliveries_override(False)
         recorders = distiller.teacher_recorders
-        images = teacher_images(batch_inputs, data_samples)
-        images = self.convert_input(images)
+        images = self.convert_input(teacher_images(batch_inputs, data_samples))
         cache = self.teacher_cache
         cached = cache is not None and cache.declined is None
         if cached:

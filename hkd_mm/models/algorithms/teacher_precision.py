@@ -53,16 +53,14 @@ class InputConversion:
         mean_s, std_s = _statistics(student)
         mean_t, std_t = _statistics(teacher)
         # whether the network takes RGB; the loader delivers BGR
-        self.flip = bool(getattr(student, 'to_rgb', False)) != bool(
-            getattr(teacher, 'to_rgb', False)
-        )
+        mine, other = (bool(getattr(x, 'to_rgb', False)) for x in (student, teacher))
+        self.flip = mine != other
         if self.flip:
             mean_s, std_s = mean_s.flip(0), std_s.flip(0)
         self.scale = (std_s / std_t).view(1, -1, 1, 1)
         self.shift = ((mean_s - mean_t) / std_t).view(1, -1, 1, 1)
-        self.identity = not self.flip and bool(
-            (self.scale == 1).all() and (self.shift == 0).all()
-        )
+        same = (self.scale == 1).all() and (self.shift == 0).all()
+        self.identity = not self.flip and bool(same)
 
     @property
     def key(self) -> tuple:

@@ -166,16 +166,11 @@ def margins_of(network: nn.Module) -> dict[int, Tensor]:
     """
     inner = getattr(network, 'model', None)
     info = getattr(inner, 'feature_info', None)
-    if not info:
-        return {
-            norm.num_features: expected_negative(norm) for norm in _norms_of(network)
-        }
-    found = {}
-    for item in info:
-        norms = _norms_of(inner.get_submodule(item['module']))
-        if norms:
-            found[norms[-1].num_features] = expected_negative(norms[-1])
-    return found
+    norms = _norms_of(network)
+    if info:
+        stages = (_norms_of(inner.get_submodule(item['module'])) for item in info)
+        norms = [stage[-1] for stage in stages if stage]
+    return {norm.num_features: expected_negative(norm) for norm in norms}
 
 
 def _norms_of(network: nn.Module) -> list[_BatchNorm]:
@@ -199,11 +194,8 @@ def expected_negative(norm: _BatchNorm) -> Tensor:
     z = (shift / scale).clamp(max=100.0)
     log_density = -z.square() / 2 - math.log(2 * math.pi) / 2
     ratio = (log_density - torch.special.log_ndtr(-z)).exp()
-    return (
-        torch.where(z < 100.0, shift - scale * ratio, torch.zeros_like(shift))
-        .clamp(max=0)
-        .float()
-    )
+    mean = (shift - scale * ratio).where(z < 100.0, 0.0)
+    return mean.clamp(max=0).float()
 
 
 @MODELS.register_module()
@@ -275,12 +267,10 @@ def conv_stack(
     ``channels`` are before, between and behind the layers; ``kernel_size`` is odd.
     """
     layers: list[nn.Module] = []
+    size = dict(kernel_size=kernel_size, padding=kernel_size // 2)
     for before, behind in zip(channels, channels[1:]):
-        padding = kernel_size // 2
-        layers.append(kind(before, behind, kernel_size, padding=padding, bias=not norm))
-        if norm:
-            layers.append(nn.BatchNorm2d(behind))
-        layers.append(nn.LeakyReLU(0.1))
+        layers.append(kind(before, behind, **size, bias=not norm))
+        layers += [nn.BatchNorm2d(behind)] * norm + [nn.LeakyReLU(0.1)]
     return nn.Sequential(*layers)
 
 

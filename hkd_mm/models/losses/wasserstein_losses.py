@@ -130,12 +130,9 @@ class WKDFeatureLoss(DistillLoss):
         for cells in zip(*(self._cells(x) for x in (s_feature, t_feature))):
             pixels = cells[0].shape[-1]
             self.require(pixels > 1, 'grid', self.grid, 'less: a cell has one pixel')
-            mean_S, mean_T = (x.mean(dim=2) for x in cells)
-            deviation_S, deviation_T = (
-                (x.var(dim=2) + _LEAST_VARIANCE).sqrt() for x in cells
-            )
-            total = total + self.ratio * F.mse_loss(mean_S, mean_T)
-            total = total + F.mse_loss(deviation_S, deviation_T)
+            variances, means = zip(*(torch.var_mean(x, dim=2) for x in cells))
+            deviations = ((x + _LEAST_VARIANCE).sqrt() for x in variances)
+            total = total + self.ratio * F.mse_loss(*means) + F.mse_loss(*deviations)
         return self.loss_weight * total / self.grid**2
 
     def _cells(self, feature: Tensor) -> Iterator[Tensor]:

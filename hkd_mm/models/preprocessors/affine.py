@@ -80,9 +80,7 @@ def warp(
     """
     grid = sampling_grid(matrices, tuple(images.shape[-2:]), size)
     if padding != 'constant':
-        return F.grid_sample(
-            images, grid, mode, padding_mode=padding, align_corners=False
-        )
+        return F.grid_sample(images, grid, mode, padding, align_corners=False)
     if fill:
         images = images.sub_(fill)
     images = F.grid_sample(images, grid, mode, align_corners=False)

@@ -12,11 +12,21 @@ from scipy.special import betaincinv
 from torch import Tensor
 
 from hkd_mm.models.arguments import Positive, Share
-from hkd_mm.models.preprocessors import augmentation
+from hkd_mm.models.preprocessors.augmentation import (
+    Augmentation,
+    Draw,
+    Fractions,
+    Level,
+    Ratios,
+    Values,
+    box_mask,
+    per_image,
+    random_box,
+)
 from hkd_mm.registry import TASK_UTILS
 
 
-class _Mixing(augmentation.Augmentation):
+class _Mixing(Augmentation):
     """Choice of the partner and of its share."""
 
     mixes = True
@@ -25,7 +35,7 @@ class _Mixing(augmentation.Augmentation):
     alpha: Positive = 1.0  # of Beta(alpha, alpha), the distribution of the share
     prob: Share = 1.0  # of mixing
 
-    def parameters(self, draw: augmentation.Draw) -> augmentation.Values:
+    def parameters(self, draw: Draw) -> Values:
         """``keep``: a sample's own share in (0, 1]; ``partner``: positions
         in the batch.
         """
@@ -40,7 +50,7 @@ class _Mixing(augmentation.Augmentation):
         return dict(partner=partner, top=numbers[:, 3], left=numbers[:, 4], keep=keep)
 
     def mix(
-        self, images: Tensor, scores: Tensor, parameters: augmentation.Values
+        self, images: Tensor, scores: Tensor, parameters: Values
     ) -> tuple[Tensor, Tensor]:
         """Mix images (B, 3, H, W) and targets (B, C), rows that sum to 1."""
         raise NotImplementedError
@@ -51,11 +61,11 @@ class Mixup(_Mixing):
     """Weighted mean of two images (mixup, arXiv:1710.09412)."""
 
     def mix(
-        self, images: Tensor, scores: Tensor, parameters: augmentation.Values
+        self, images: Tensor, scores: Tensor, parameters: Values
     ) -> tuple[Tensor, Tensor]:
         partner, keep = parameters['partner'], parameters['keep']
         return (
-            torch.lerp(images[partner], images, augmentation.per_image(keep)),
+            torch.lerp(images[partner], images, per_image(keep)),
             torch.lerp(scores[partner], scores, keep.view(-1, 1)),
         )
 
@@ -69,15 +79,13 @@ class CutMix(_Mixing):
     """
 
     def mix(
-        self, images: Tensor, scores: Tensor, parameters: augmentation.Values
+        self, images: Tensor, scores: Tensor, parameters: Values
     ) -> tuple[Tensor, Tensor]:
         partner, keep = parameters['partner'], parameters['keep']
         size = tuple(images.shape[-2:])
         ratio = torch.full_like(keep, size[1] / size[0])
-        inside = augmentation.box_mask(
-            dict(parameters, area=1 - keep, ratio=ratio), size
-        )
-        inside *= augmentation.per_image(keep < 1)
+        inside = box_mask(dict(parameters, area=1 - keep, ratio=ratio), size)
+        inside *= per_image(keep < 1)
         own = 1 - inside.mean((1, 2, 3))
         return (
             torch.lerp(images, images[partner], inside),
@@ -86,7 +94,7 @@ class CutMix(_Mixing):
 
 
 @TASK_UTILS.register_module()
-class RandomErasing(augmentation.Augmentation):
+class RandomErasing(Augmentation):
     """Paint over a box of random place, size and shape.
 
     The box is that of torchvision's ``RandomErasing`` (area uniform, aspect ratio
@@ -96,28 +104,23 @@ class RandomErasing(augmentation.Augmentation):
     draws = 8
 
     prob: Share = 0.25  # of a box
-    scale: augmentation.Fractions = (
-        0.02,
-        1 / 3,
-    )  # smallest and largest part of the area
-    ratio: augmentation.Ratios = (0.3, 10 / 3)  # smallest and largest width / height
-    fill: augmentation.Level | None = (
-        128.0  # value of the paint; None draws a colour for each image
-    )
+    scale: Fractions = (0.02, 1 / 3)  # smallest and largest part of the area
+    ratio: Ratios = (0.3, 10 / 3)  # smallest and largest width / height
+    fill: Level | None = 128.0  # value of the paint; None draws a colour for each image
 
-    def parameters(self, draw: augmentation.Draw) -> augmentation.Values:
+    def parameters(self, draw: Draw) -> Values:
         numbers = draw.numbers
         colour = numbers[:, 5:] * 255
         if self.fill is not None:
             colour = torch.full_like(colour, self.fill)
         return dict(
-            augmentation.random_box(numbers[:, :4], self.scale, self.ratio),
+            random_box(numbers[:, :4], self.scale, self.ratio),
             on=numbers[:, 4] < self.prob,
             colour=colour,
         )
 
-    def apply(self, images: Tensor, parameters: augmentation.Values) -> Tensor:
-        inside = augmentation.box_mask(parameters, tuple(images.shape[-2:]))
-        inside *= augmentation.per_image(parameters['on'])
+    def apply(self, images: Tensor, parameters: Values) -> Tensor:
+        inside = box_mask(parameters, tuple(images.shape[-2:]))
+        inside *= per_image(parameters['on'])
         colour = parameters['colour'][:, : images.shape[1], None, None]
         return images.lerp_(colour, inside)
