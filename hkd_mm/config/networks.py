@@ -148,9 +148,7 @@ def fetch_network_weights(model: dict) -> None:
 
 def _move_teacher_config(cfg: Config, name: str) -> None:
     old = PurePosixPath(cfg.teacher_config)
-    known = [
-        network for network in network_names() if old.stem.startswith(f'{network}_')
-    ]
+    known = [own for own in network_names() if old.stem.startswith(f'{own}_')]
     if known:
         data = old.stem[len(max(known, key=len)) :]
         new = str(old.with_name(f'{name}{data}.py'))

@@ -29,11 +29,8 @@ def save_curves(
         names = dict.fromkeys(n for r in records for n in r.get(part, ()))
         names = [name for name in names if '/' not in name]
         for name in names:
-            points = [
-                (r['epoch'], r[part][name])
-                for r in records
-                if r.get(part, {}).get(name) is not None
-            ]
+            points = [(r['epoch'], r.get(part, {}).get(name)) for r in records]
+            points = [(epoch, value) for epoch, value in points if value is not None]
             if points:
                 axes.plot(*zip(*points), marker='.', label=name)
         if best_epoch is not None:
@@ -128,9 +125,7 @@ def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
     speed = '' if speed is None else f', {speed:.0f} images/s'
     table.add_row('training', f'{report["training_minutes"]:.1f} min{speed}')
     if report['checkpoint']:
-        table.add_row(
-            escape(report['checkpoint']['file']),
-            f'{report["checkpoint"]["megabytes"]:.1f} MB',
-        )
+        file, size = report['checkpoint']['file'], report['checkpoint']['megabytes']
+        table.add_row(escape(file), f'{size:.1f} MB')
     table.add_row('work dir', escape(work_dir))
     return table

@@ -83,9 +83,8 @@ def safe_load(path: str | os.PathLike) -> dict[str, Any]:
         raise _no_weights(path)
     if 'state_dict' not in loaded:
         inner = loaded.get('model')
-        inside = isinstance(inner, dict) and any(
-            isinstance(value, Tensor) for value in inner.values()
-        )
+        values = inner.values() if isinstance(inner, dict) else ()
+        inside = any(isinstance(value, Tensor) for value in values)
         loaded = {**loaded, 'state_dict': inner} if inside else dict(state_dict=loaded)
     for part, kinds in (('state_dict', Mapping), ('meta', (dict, type(None)))):
         if not isinstance(loaded.get(part), kinds):
@@ -183,9 +182,8 @@ def load_weights(
             or its number of classes.
     """
     checkpoint = safe_load(path)
-    model.load_state_dict(
-        matching_weights(checkpoint, model.state_dict(), str(path), role)
-    )
+    own = model.state_dict()
+    model.load_state_dict(matching_weights(checkpoint, own, str(path), role))
     return checkpoint.get('meta') or {}
 
 

@@ -106,11 +106,8 @@ class _Reader:
         used = {record.mask_path for record in records}
         lone = {s: p for s, p in self.masks.by_stem.items() if p not in used}
         # those of the very path of an image are that image's
-        own = {
-            stem.rsplit('/', 1)[-1]: path
-            for stem, path in lone.items()
-            if stem not in self.images.by_stem
-        }
+        own = {s: p for s, p in lone.items() if s not in self.images.by_stem}
+        own = {stem.rsplit('/', 1)[-1]: path for stem, path in own.items()}
         for image in self.unmarked:
             name = self.images.id_of(image)
             mask = lone.get(name) or own.get(name.rsplit('/', 1)[-1])

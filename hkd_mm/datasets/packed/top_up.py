@@ -78,9 +78,8 @@ def topped_up(dataset: Any, target: Target) -> tuple[Any, np.ndarray]:
             'measured there would count images twice; use it for training'
         )
     dataset.full_init()
-    positions, copies = plan_copies(
-        dataset.get_gt_labels(), dataset.sample_ids(), target
-    )
+    labels, names = dataset.get_gt_labels(), dataset.sample_ids()
+    positions, copies = plan_copies(labels, names, target)
     longer = copy.copy(dataset)
     longer.get_subset_(positions.tolist())
     return longer, copies

@@ -63,9 +63,8 @@ class CheckpointGuardHook(Hook):
             checkpoints.check_classes(meta, _classes(runner), name)
         path = getattr(model, 'student_ckpt', None)
         if path and isinstance(runner._train_loop, BaseLoop):
-            checkpoints.check_classes(
-                checkpoints.safe_load(path).get('meta') or {}, _classes(runner), path
-            )
+            meta = checkpoints.safe_load(path).get('meta') or {}
+            checkpoints.check_classes(meta, _classes(runner), path)
 
     def before_train(self, runner) -> None:
         wrapper = runner.optim_wrapper
@@ -105,18 +104,13 @@ def _fitting(
     """The weights by a model's names for them; ``whole`` with those of connectors."""
     own = model.state_dict()
     prefix = _STUDENT if hasattr(model, 'architecture') else ''
-    state = {
-        key.removeprefix('module.'): value
-        for key, value in checkpoint['state_dict'].items()
-    }
+    stored = checkpoint['state_dict'].items()
+    state = {key.removeprefix('module.'): value for key, value in stored}
     if whole or (prefix and any(key.startswith(prefix) for key in state)):
         checkpoints.check_match(state, own, name, 'model', '' if whole else prefix)
         return state
-    student = {
-        key.removeprefix(prefix): value
-        for key, value in own.items()
-        if key.startswith(prefix)
-    }
+    student = {key: value for key, value in own.items() if key.startswith(prefix)}
+    student = {key.removeprefix(prefix): value for key, value in student.items()}
     found = checkpoints.matching_weights(checkpoint, student, name, 'model')
     return {prefix + key: value for key, value in found.items()}
 

@@ -45,10 +45,8 @@ class WindowCheckHook(Arguments, Hook):
         chosen = spread(self.num_images, loader.dataset)
         images = samples_of(loader.dataset, chosen)['inputs'].flatten()
         images = images[:: -(-len(images) // _VALUES)].clone()
-        line = misfit(
-            images.numpy(), preprocessor.windowed(images).numpy(), preprocessor.window
-        )
-        if line:
+        seen = preprocessor.windowed(images).numpy()
+        if line := misfit(images.numpy(), seen, preprocessor.window):
             runner.logger.warning(line)
 
 

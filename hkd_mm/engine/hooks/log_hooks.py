@@ -43,9 +43,8 @@ class DeferredLogHook(RuntimeInfoHook):
     def before_train(self, runner) -> None:
         super().before_train(runner)
         self._pending: dict[str, list[Tensor | float]] = defaultdict(list)
-        self._intervals = [
-            hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)
-        ]
+        loggers = (hook for hook in runner.hooks if isinstance(hook, LoggerHook))
+        self._intervals = [hook.interval for hook in loggers]
         self._kept = max(_KEPT, len(runner.train_dataloader))
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
@@ -96,10 +95,7 @@ def on_host(pending: dict[str, list]) -> dict[str, list[float]]:
     for value in chain.from_iterable(pending.values()):
         if isinstance(value, Tensor):
             waiting[value.device].append(value.reshape(()))
-    numbers = {
-        device: iter(torch.stack(tensors).tolist())
-        for device, tensors in waiting.items()
-    }
+    numbers = {at: iter(torch.stack(x).tolist()) for at, x in waiting.items()}
     return {
         key: [
             float(next(numbers[value.device])) if isinstance(value, Tensor) else value

@@ -44,9 +44,8 @@ class MaskPicturesHook(Hook):
         ids = runner.test_loop.dataloader.dataset.store.ids
         probabilities = found['batch_probabilities']
         classes = max(probabilities.shape[1], 2)
-        predicted = masks_of(
-            probabilities, segmentation_scores.threshold_of(runner.test_evaluator)
-        )
+        threshold = segmentation_scores.threshold_of(runner.test_evaluator)
+        predicted = masks_of(probabilities, threshold)
         network = getattr(runner.model, 'module', runner.model)
         images = data_batch['inputs']
         if getattr(network.data_preprocessor, 'window', None) is not None:
@@ -71,9 +70,8 @@ def file_name(sample_id: str) -> str:
     """
     parts = sample_id.split('/')
     escaped = partial(quote, safe='', errors='surrogatepass')
-    name = '+'.join(
-        re.sub(r'[^\w.-]', lambda found: escaped(found[0]), part) for part in parts
-    )
+    odd = re.compile(r'[^\w.-]')
+    name = '+'.join(odd.sub(lambda found: escaped(found[0]), part) for part in parts)
     raw = name.encode()
     if len(raw) <= 200:  # of the 255 bytes that file systems take
         return name

@@ -54,14 +54,11 @@ class RunReportHook(Hook):
         else:  # how images are prepared for the model that is validated
             data = runner.val_loop.dataloader.dataset
             meta['input'] = image_input(data, preprocessor)
-        if 'model' in runner.cfg:
-            meta['student'] = student_export.student_config(
-                runner.cfg.model, runner.cfg.get('data_preprocessor')
-            )
-        if 'data_preprocessor' in runner.cfg:
-            meta['data_preprocessor'] = student_export.plain_preprocessor(
-                runner.cfg.data_preprocessor
-            )
+        config, own = runner.cfg.get('model'), runner.cfg.get('data_preprocessor')
+        if config is not None:
+            meta['student'] = student_export.student_config(config, own)
+        if own is not None:
+            meta['data_preprocessor'] = student_export.plain_preprocessor(own)
 
     def before_train_epoch(self, runner) -> None:
         self._sums: dict[str, torch.Tensor | float] = {}
@@ -80,9 +77,7 @@ class RunReportHook(Hook):
 
     @master_only
     def after_train_epoch(self, runner) -> None:
-        losses = {
-            name: float(total) / self._steps for name, total in self._sums.items()
-        }
+        losses = {n: float(total) / self._steps for n, total in self._sums.items()}
         self.history.add(
             runner.epoch + 1,
             train=losses,
@@ -98,11 +93,8 @@ class RunReportHook(Hook):
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         if not hasattr(self, 'history'):
             return  # a validation on its own
-        scalars = {
-            name: value
-            for name, value in (metrics or {}).items()
-            if isinstance(value, (int, float))
-        }
+        found = (metrics or {}).items()
+        scalars = {n: value for n, value in found if isinstance(value, (int, float))}
         fields = dict(val=scalars, val_seconds=time.perf_counter() - self._val_clock)
         for metric in runner.val_loop.evaluator.metrics:
             last = getattr(metric, 'last', None)
@@ -132,10 +124,8 @@ class RunReportHook(Hook):
             runner.logger.warning('No checkpoint was saved, so there is no student.pth')
             return
         student_export.export_student(source, folder / 'student.pth')
-        runner.logger.info(
-            f'The plain student of {os.path.basename(source)} is '
-            f'{folder / "student.pth"}'
-        )
+        name = os.path.basename(source)
+        runner.logger.info(f'The plain student of {name} is {folder / "student.pth"}')
 
 
 def _image_shape(runner, image: torch.Tensor) -> tuple[int, int]:

@@ -280,12 +280,10 @@ class TeacherCacheHook(Hook):
         if cache is None or not cache.is_open:
             return
         view = model.data_preprocessor.view
-        read = cache.start_view(
-            view, runner.train_dataloader.dataset.index, next(model.parameters()).device
-        )
-        runner.logger.info(
-            f'Teacher cache: view {view} is {"read" if read else "filled"}'
-        )
+        index = runner.train_dataloader.dataset.index
+        read = cache.start_view(view, index, next(model.parameters()).device)
+        how = 'read' if read else 'filled'
+        runner.logger.info(f'Teacher cache: view {view} is {how}')
 
     def after_train_epoch(self, runner) -> None:
         cache = getattr(bare_model(runner.model), 'teacher_cache', None)

@@ -162,9 +162,8 @@ class FrozenTeacherDistill(wiring.StudentLossMixin, SingleTeacherDistill):
 
     def cached_recorders(self) -> list[str]:
         """Teacher recorders that a loss asks for, in order."""
-        return sorted(
-            wiring.asked_recorders(self.distiller.loss_forward_mappings, False)
-        )
+        mappings = self.distiller.loss_forward_mappings
+        return sorted(wiring.asked_recorders(mappings, False))
 
     def exact_records(self) -> set[str]:
         """Those of them that are class scores."""
@@ -196,18 +195,12 @@ class FrozenTeacherDistill(wiring.StudentLossMixin, SingleTeacherDistill):
         turned = [batch_inputs.rot90(turns, (2, 3)) for turns in range(4)]
         turned += [images.flip(3) for images in turned]
         found = [self._records_of(images) for images in turned]
-        return {
-            name: torch.stack([records[name] for records in found]).mean(0)
-            for name in found[0]
-        }
+        return {n: torch.stack([x[n] for x in found]).mean(0) for n in found[0]}
 
     def _records_of(self, batch_inputs: Tensor) -> dict[str, Tensor]:
         self._run_teacher(batch_inputs)
-        recorders = self.distiller.teacher_recorders
-        buffers = {
-            name: recorders.get_recorder(name).data_buffer
-            for name in self.cached_recorders()
-        }
+        recorder = self.distiller.teacher_recorders.get_recorder
+        buffers = {n: recorder(n).data_buffer for n in self.cached_recorders()}
         return flatten(buffers, len(batch_inputs))
 
 

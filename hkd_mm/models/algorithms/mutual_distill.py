@@ -95,9 +95,7 @@ class MutualDistill(wiring.TeacherlessMixin, BaseAlgorithm):
     ) -> None:
         _check_peers(peers)
         super().__init__(architecture=architecture, **kwargs)
-        self.peers = ModuleDict(
-            {name: MODELS.build(network) for name, network in peers.items()}
-        )
+        self.peers = ModuleDict({k: MODELS.build(peer) for k, peer in peers.items()})
         self._convert = {
             name: InputConversion(self.data_preprocessor, network.data_preprocessor)
             for name, network in self.peers.items()
@@ -107,9 +105,8 @@ class MutualDistill(wiring.TeacherlessMixin, BaseAlgorithm):
             self.branch.listen(list(self.networks().values()))
         self._directions = list(self._make_directions(wiring.fill_wiring(distiller)))
         self.distiller = self._directions[0].distiller
-        self.peer_distillers = ModuleDict(
-            {one.name: one.distiller for one in self._directions[1:]}
-        )
+        others = self._directions[1:]
+        self.peer_distillers = ModuleDict({one.name: one.distiller for one in others})
         if self.branch is not None:
             images, samples = wiring.blank_batch(self.architecture, input_size)
             before = self.training
@@ -250,26 +247,20 @@ class EmbeddedBranch(BaseModule):
         return dict(loss_ce=self.label_loss(preds_S=scores, gt_labels=labels))
 
     def _records(self, name: str) -> list[Tensor]:
-        return [
-            recorders.get_recorder(name).get_record_data().detach()
-            for recorders in self._recorders
-        ]
+        found = (recorders.get_recorder(name) for recorders in self._recorders)
+        return [recorder.get_record_data().detach() for recorder in found]
 
 
 class _FusedMap(nn.Module):
     def build(self, channels: list[int]) -> None:
-        self.project = nn.ModuleList(
-            nn.Conv2d(own, channels[0], kernel_size=1) for own in channels
-        )
+        self.project = nn.ModuleList(nn.Conv2d(own, channels[0], 1) for own in channels)
         self.weigh = nn.Linear(channels[0] * len(channels), len(channels))
 
     def forward(self, maps: list[Tensor]) -> tuple[Tensor]:
         """K maps (N, C_k, H_k, W_k) to a tuple of one (N, C_1, H_1, W_1)."""
         size = tuple(maps[0].shape[2:])
-        joined = [
-            project(resize_map(feature, size))
-            for project, feature in zip(self.project, maps, strict=True)
-        ]
+        pairs = zip(self.project, maps, strict=True)
+        joined = [project(resize_map(feature, size)) for project, feature in pairs]
         pooled = torch.cat([feature.mean((2, 3)) for feature in joined], 1)
         shares = self.weigh(pooled).softmax(1)
         stack = torch.stack(joined, 1)  # (N, K, C, H, W)

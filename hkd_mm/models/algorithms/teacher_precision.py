@@ -81,9 +81,8 @@ def _statistics(preprocessor: nn.Module | SimpleNamespace) -> tuple[Tensor, Tens
     """Mean and std (C,) in the order of the channels that the network sees."""
     if not hasattr(preprocessor, 'mean'):
         return torch.zeros(1), torch.ones(1)
-    return tuple(
-        x.detach().cpu().flatten() for x in (preprocessor.mean, preprocessor.std)
-    )
+    both = preprocessor.mean, preprocessor.std
+    return tuple(x.detach().cpu().flatten() for x in both)
 
 
 def _check_windows(student: nn.Module, teacher: nn.Module | SimpleNamespace) -> None:

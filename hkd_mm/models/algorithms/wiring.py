@@ -195,11 +195,8 @@ def drop_unused_inputs(distiller) -> None:
         for name, mapping in distiller.loss_forward_mappings.items()
     }
     distiller.loss_forward_mappings = mappings
-    used = {
-        record.get('connector')
-        for mapping in mappings.values()
-        for record in mapping.values()
-    }
+    records = (r for mapping in mappings.values() for r in mapping.values())
+    used = {record.get('connector') for record in records}
     for name in set(distiller.connectors) - used:
         del distiller.connectors[name]
     for side in ('student', 'teacher'):

@@ -174,11 +174,8 @@ def margins_of(network: nn.Module) -> dict[int, Tensor]:
 
 
 def _norms_of(network: nn.Module) -> list[_BatchNorm]:
-    return [
-        module
-        for module in network.modules()
-        if isinstance(module, _BatchNorm) and module.affine
-    ]
+    found = (m for m in network.modules() if isinstance(m, _BatchNorm))
+    return [norm for norm in found if norm.affine]
 
 
 def expected_negative(norm: _BatchNorm) -> Tensor:
@@ -337,14 +334,10 @@ class FTLoss(DistillLoss):
         student = resize_map(s_feature, t_feature.shape[2:])
         factors = self.paraphraser.encoder(t_feature)
         again = self.paraphraser.decoder(factors)
-        mine, other = (
-            unit(x.float().flatten(1))
-            for x in (self.translator(student), factors.detach())
-        )
-        error, energy = (
-            x.float().square().flatten(1).mean(dim=1)
-            for x in (again - t_feature, t_feature)
-        )
+        both = self.translator(student), factors.detach()
+        mine, other = (unit(x.float().flatten(1)) for x in both)
+        both = again - t_feature, t_feature
+        error, energy = (x.float().square().flatten(1).mean(dim=1) for x in both)
         error = error / torch.where(energy > 1e-12, energy, 1.0)
         return self.scaled(
             loss_transfer=self.beta * (mine - other).abs().mean(),

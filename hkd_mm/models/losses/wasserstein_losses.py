@@ -87,9 +87,8 @@ class WKDLogitLoss(DistillLoss):
         self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor
     ) -> dict[str, Tensor]:
         target = kd_losses.target_mask(preds_S, gt_labels)
-        log_q, log_p = (
-            kd_losses.log_probabilities(z, 1.0)[target] for z in (preds_S, preds_T)
-        )
+        both = preds_S, preds_T
+        log_q, log_p = (kd_losses.log_probabilities(z, 1.0)[target] for z in both)
         rest = (
             kd_losses.non_target_log_probabilities(z, target, self.tau).exp() * ~target
             for z in (preds_S, preds_T)
