@@ -13,13 +13,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
-from hkd_mm.config.schema import (
-    WORDS,
-    arguments,
-    class_of_type,
-    names_of_type,
-    takes,
-)
+from hkd_mm.config.schema import WORDS, arguments, class_of_type, names_of_type, takes
 from hkd_mm.config.tree import (
     LOADERS,
     TEACHERS,
@@ -183,10 +177,9 @@ def pretrained(cfg: Config, value: bool) -> Targets:
     ones.
     """
     found = [
-        node
-        for node in dicts(cfg.get('model'), skip=TEACHERS)
-        if isinstance(node.get('pretrained'), bool)
-        or type_name(node) == 'TimmClassifier'
+        n
+        for n in dicts(cfg.get('model'), skip=TEACHERS)
+        if isinstance(n.get('pretrained'), bool) or type_name(n) == 'TimmClassifier'
     ]
     for node in found:
         yield Target(node, 'pretrained', value)
@@ -238,9 +231,8 @@ def mask_threshold(cfg: Config, value: float) -> Targets:
             continue
         if several and value != 0.5:
             raise UserError(
-                f'mask_threshold={value!r} is for one class against the '
-                f'background; of {len(classes)} classes the most probable '
-                'one counts: leave it out'
+                f'mask_threshold={value!r} is for one class against the background; of '
+                f'{len(classes)} classes the most probable one counts: leave it out'
             )
         yield Target(node, 'threshold', value)
 
@@ -266,11 +258,8 @@ def teacher_input_size(cfg: Config, value: int) -> Targets:
     """Show the teacher the views at its own size, of images packed as large."""
     node = preprocessor(cfg)
     stores = [n for loader, n in packed_datasets(cfg) if loader == 'train_dataloader']
-    if (
-        stores
-        and takes(node, 'teacher_size')
-        and (cfg.get('model') or {}).get('teacher')
-    ):
+    teacher = (cfg.get('model') or {}).get('teacher')
+    if stores and teacher and takes(node, 'teacher_size'):
         side = stores[0]['size']
         yield Target(node, 'teacher_size', value)
         yield Target(node, 'input_size', side)
@@ -452,10 +441,9 @@ def check_top_level(cfg: Config) -> None:
             )
         group, key, _ = targets[0]
         raise UserError(
-            f'{cfg.filename}: {word} = {value!r} stands at the top and '
-            f'reaches nothing, as {key}={group.get(key)!r} stands where it '
-            f'would go; write one value at both, or give it with '
-            f'--cfg-options {word}=...'
+            f'{cfg.filename}: {word} = {value!r} stands at the top and reaches '
+            f'nothing, as {key}={group.get(key)!r} stands where it would go; write one '
+            f'value at both, or give it with --cfg-options {word}=...'
         )
 
 

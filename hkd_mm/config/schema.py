@@ -165,8 +165,7 @@ _TOP = dict(
     train_cfg=TrainLoop | None,
     **_each('val_cfg test_cfg', Loop | None),
     **_each(
-        'val_evaluator test_evaluator',
-        Annotated[list[Group | None], _ONE_OR_MORE],
+        'val_evaluator test_evaluator', Annotated[list[Group | None], _ONE_OR_MORE]
     ),
     optim_wrapper=OptimWrapper | None,
     param_scheduler=Annotated[list[Scheduler | None], BeforeValidator(_schedules)],
@@ -349,12 +348,8 @@ def arguments(kind: Any) -> tuple[dict[str, tuple[Any, Any]], bool]:
         parameters = inspect.signature(function).parameters.values()
         try:
             hints = typing.get_type_hints(function)
-        except (
-            NameError,
-            TypeError,
-            AttributeError,
-        ):  # of another package, for its type checker
-            hints = {}
+        except (NameError, TypeError, AttributeError):
+            hints = {}  # of another package, for its type checker
         for p in parameters:
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
                 found.setdefault(p.name, (hints.get(p.name, Any), p.default))
