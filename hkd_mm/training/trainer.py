@@ -213,7 +213,7 @@ def _run(
         run_notes.write_begun(cfg.work_dir, fingerprint, stages)
         runner = NamedRunner.from_cfg(cfg)
         runner.logger.info(start_line(cfg, summary, note))
-        _warn_if_balanced_twice(cfg, runner.logger)
+        warn_if_balanced_twice(cfg, runner.logger)
         run_notes.update_state(cfg.work_dir, result=None)  # while it is under way again
         runner.train()
         finished = run_notes.write_finished(runner, cfg, summary, fingerprint)
@@ -225,7 +225,8 @@ def _run(
     return finished
 
 
-def _warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
+def warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
+    """One line where two of sampler, class weights and prior make up for imbalance."""
     losses = override('class_weight').targets(cfg, None)
     sampler = cfg.train_dataloader.get('sampler')
     types = map(type_name, dicts(cfg.model))
