@@ -27,7 +27,7 @@ _WARM_UP = 3
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker times: an ``.onnx``, ``student.pth`` or config, at (H, W) pixels."""
+    """What a worker times: an ``.onnx``, ``student.pth`` or config, at (H, W)."""
 
     network: str
     runtime: str
