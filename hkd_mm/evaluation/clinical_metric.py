@@ -68,10 +68,8 @@ class ClinicalMetric(StoredMetric):
     ) -> None:
         """Keep one batch given as whole tensors; does not wait for a device.
 
-        Args:
-            scores: (N, C) probabilities on any device.
-            labels: (N,) int64.
-            index: (N,) int64, rows in the packed store, instead of ``sample_ids``.
+        Scores are (N, C) probabilities on any device, labels (N,) int64, and so is
+        ``index``, rows in the packed store, instead of ``sample_ids``.
         """
         if len(labels) != len(scores):
             raise UserError(

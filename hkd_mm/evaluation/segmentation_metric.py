@@ -77,11 +77,9 @@ class SegmentationMetric(StoredMetric):
     ) -> None:
         """Keep the figures of one batch given as whole tensors.
 
-        Args:
-            probabilities: (B, C, h, w) on any device; C = 1 of one class, else with the
-                background.
-            masks: (B, h, w) uint8 class ids, or 255.
-            index: (B,) int64, rows in the packed store.
+        Probabilities are (B, C, h, w) on any device, C = 1 of one class, else with the
+        background; masks (B, h, w) uint8 class ids, or 255; ``index`` (B,) int64, rows
+        in the packed store.
         """
         sizes = tuple(probabilities.shape[2:]), tuple(masks.shape[1:])
         if len(probabilities) != len(masks) or sizes[0] != sizes[1]:

@@ -249,11 +249,10 @@ def quantise(
 ) -> None:
     """Write the int8 graph of a network: QDQ, a scale a weight channel.
 
-    Ranges of activations are the least and the most that calibration has seen, of
-    normalised training images, (B, C, H, W) float32. The first convolution and the last
-    layer stay float32: they are small, and see the widest values. ``weight_bits`` is 8,
-    or 7 for x86 processors without VNNI, where a sum of two products of eight bits
-    overflows.
+    Ranges of activations are those that calibration has seen, of normalised images (B,
+    C, H, W) float32. The first convolution and the last layer stay float32: they are
+    small, and see the widest values. ``weight_bits`` is 8, or 7 for x86 processors
+    without VNNI, where a sum of two products of eight bits overflows.
     """
     ready = out.with_name(f'{out.name}.ready')
     try:

@@ -187,10 +187,7 @@ def read_table(out: Path) -> Iterator[list]:
         with parquet.ParquetFile(out) as file:
             for batch in file.iter_batches(_GROUP):
                 for row in zip(*(c.to_pylist() for c in batch.columns)):
-                    yield [
-                        round(cell, 6) if isinstance(cell, float) else cell
-                        for cell in row
-                    ]
+                    yield [round(c, 6) if isinstance(c, float) else c for c in row]
         return
     rows = tables.written_rows(out)
     kinds = _kinds(next(rows))

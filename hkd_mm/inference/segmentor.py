@@ -110,9 +110,4 @@ def pixel_classes(probabilities: np.ndarray, threshold: float) -> np.ndarray:
 
 def enlarged(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Enlarge (C, h, w) to (C, H, W), float32, bilinear."""
-    height, width = size
-    planes = [
-        cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
-        for plane in probabilities
-    ]
-    return np.stack(planes)
+    return np.stack([cv2.resize(plane, size[::-1]) for plane in probabilities])

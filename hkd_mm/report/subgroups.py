@@ -166,7 +166,7 @@ def _parts(data: ReportData) -> list[tuple[str, str]]:
     if parts is None:  # validation and test, as far as their predictions are stored
         known = [m for m in data.methods if m.val_labels is not None]
         parts = (
-            {'val': dict(zip(known[0].val_ids, known[0].val_groups))} if known else {}
+            dict(val=dict(zip(known[0].val_ids, known[0].val_groups))) if known else {}
         )
         parts['test'] = dict(zip(data.sample_ids, data.groups))
     counts = {
