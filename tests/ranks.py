@@ -52,16 +52,17 @@ def balance() -> dict[str, float]:
     from hkd_mm.engine.run_summary import bare_model
     from hkd_mm.training.runtime import set_up_processes
 
+    many = dist.is_initialized()
     cfg = compose_config(
         'tiny_kd.py',
         {
             'model.teacher_ckpt': 'teacher.pth',
-            'batch_size': 3 if MANY else 6,
+            'batch_size': 3 if many else 6,
             'packed': True,  # a view depends on no process
         },
     )
-    set_up_processes(cfg, 'pytorch' if MANY else 'none', 'cpu')
-    cfg.work_dir, cfg.experiment_name = 'runs', f'balance_{MANY}'
+    set_up_processes(cfg, 'pytorch' if many else 'none', 'cpu')
+    cfg.work_dir, cfg.experiment_name = 'runs', f'balance_{many}'
     runner = Runner.from_cfg(cfg)
     runner._train_loop = runner.build_train_loop(runner._train_loop)
     model = bare_model(runner.model)

@@ -48,10 +48,10 @@ class Arguments:
         for item in fields(self):
             made = item.default_factory is not MISSING
             default = item.default_factory() if made else item.default
-            usual = (
+            given = (
                 'has no default' if default is MISSING else f'is {default!r} by default'
             )
-            hint = f'; {item.name} {usual}'
+            hint = f'; {item.name} {given}'
             name, value = self.in_config + item.name, getattr(self, item.name)
             setattr(self, item.name, checked(item.type, name, value, owner, hint))
         super().__init__(*parents)
