@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
 
+import pytest
 from tiny import forget_runs
 
 ROOT = Path(__file__).parents[1]
@@ -35,12 +36,16 @@ def launch(processes: int = 2) -> tuple[list[str], dict[str, str]]:
         environment.pop(name, None)
     command = [sys.executable, '-W', 'ignore']
     if processes > 1:
-        with socket.socket() as found:
-            found.bind(('127.0.0.1', 0))
-            port = found.getsockname()[1]
         command += ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}']
-        command += ['--master_addr=127.0.0.1', f'--master_port={port}']
+        command += ['--master_addr=127.0.0.1', f'--master_port={free_port()}']
     return command, environment
+
+
+def free_port() -> int:
+    """Find a port of this machine that nobody listens to."""
+    with socket.socket() as found:
+        found.bind(('127.0.0.1', 0))
+        return found.getsockname()[1]
 
 
 def run(folder: Path, *argv: str, processes: int = 2) -> str:
@@ -70,8 +75,15 @@ class ForkedTool:
         sys.argv = argv
         runpy.run_path(argv[0], run_name='__main__')
 
+    @property
+    def returncode(self) -> int | None:
+        """As the rest: that of ``subprocess.Popen``."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
     def wait(self, seconds: float | None = None) -> int:
-        """As of ``subprocess.Popen``."""
         self._process.join(seconds)
         if self._process.is_alive():
             raise subprocess.TimeoutExpired('tool', seconds)
@@ -94,9 +106,14 @@ def fork(task: Callable[[], object], out: str | Path) -> multiprocessing.Process
         out: what it prints is added to this file.
     """
 
+    import mmpretrain.visualization  # noqa: F401, of forget_runs
     import torch
 
+    if torch.cuda.is_available():
+        pytest.skip('CUDA cannot be used in a fork')
+
     def run_there() -> None:
+        gc.freeze()
         code = 1
         try:
             sys.stdout = sys.stderr = stream = open(out, 'a', buffering=1)
@@ -107,7 +124,7 @@ def fork(task: Callable[[], object], out: str | Path) -> multiprocessing.Process
             task()
             code = 0
         except SystemExit as end:
-            code = end.code
+            code = end.code if isinstance(end.code, int) else bool(end.code)
         except BaseException:
             traceback.print_exc()
         finally:  # not through what this process would do at its exit

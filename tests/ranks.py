@@ -1,25 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What two processes do in one launch, and the tests in one process alone."""
 
-import atexit
 import os
 import traceback
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
-
-MANY = 'RANK' in os.environ
-
-
-def note_how_it_ends() -> None:
-    """Note whether the group is still there at the very end of the process.
-
-    ``atexit`` calls what was registered first last, so this comes before
-    hkd_mm is imported.
-    """
-    file = Path(f'ended{os.environ["RANK"]}')
-    atexit.register(lambda: file.write_text(str(dist.is_initialized())))
 
 
 def gradients(channels_last: bool) -> dict[str, torch.Tensor]:
@@ -34,19 +20,20 @@ def gradients(channels_last: bool) -> dict[str, torch.Tensor]:
     from hkd_mm.config.compose import compose_config
     from hkd_mm.training.runtime import set_up_processes
 
+    many = dist.is_initialized()
     cfg = compose_config('tiny_kd.py')
-    set_up_processes(cfg, 'pytorch' if MANY else 'none', 'cpu')
+    set_up_processes(cfg, 'pytorch' if many else 'none', 'cpu')
     cfg.work_dir, cfg.channels_last = 'runs', channels_last
-    cfg.experiment_name = f'gradients_{channels_last}_{MANY}'
+    cfg.experiment_name = f'gradients_{channels_last}_{many}'
     model = Runner.from_cfg(cfg).model
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(8, 3, 16, 16, generator=generator)
     labels = torch.randint(0, 3, (8,), generator=generator)
-    assert is_model_wrapper(model) is MANY
-    if MANY:
+    assert is_model_wrapper(model) is many
+    if many:
         inputs, labels = inputs[dist.get_rank() :: 2], labels[dist.get_rank() :: 2]
     model.train()
-    inner = model.module if MANY else model
+    inner = model.module if many else model
     for part in inner.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.eval()
@@ -54,6 +41,36 @@ def gradients(channels_last: bool) -> dict[str, torch.Tensor]:
     total, _ = inner.parse_losses(model(inputs, samples, mode='loss'))
     total.backward()
     return {name: p.grad for name, p in inner.named_parameters()}
+
+
+def balance() -> dict[str, float]:
+    """Factors of the loss; BatchNorm is in eval."""
+    from mmengine.runner import Runner
+
+    from hkd_mm.config.compose import compose_config
+    from hkd_mm.engine.hooks.loss_balance_hook import LossBalanceHook
+    from hkd_mm.engine.run_summary import bare_model
+    from hkd_mm.training.runtime import set_up_processes
+
+    many = dist.is_initialized()
+    cfg = compose_config(
+        'tiny_kd.py',
+        {
+            'model.teacher_ckpt': 'teacher.pth',
+            'batch_size': 3 if many else 6,
+            'packed': True,  # a view depends on no process
+        },
+    )
+    set_up_processes(cfg, 'pytorch' if many else 'none', 'cpu')
+    cfg.work_dir, cfg.experiment_name = 'runs', f'balance_{many}'
+    runner = Runner.from_cfg(cfg)
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    model = bare_model(runner.model)
+    for part in model.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.eval().train = lambda mode=True: None
+    LossBalanceHook(steps=9).before_train(runner)
+    return model.loss_factors
 
 
 def ranking() -> dict[str, dict[str, list]]:
@@ -64,7 +81,7 @@ def ranking() -> dict[str, dict[str, list]]:
     from hkd_mm.engine.hooks.teacher_hooks import TeacherRankingHook
     from hkd_mm.training.runtime import set_up_processes
 
-    found = {}
+    found, many = {}, dist.is_initialized()
     for packed in (False, True):
         for power in (None, 1.0):
             cfg = compose_config(
@@ -75,14 +92,14 @@ def ranking() -> dict[str, dict[str, list]]:
                     'train_dataloader.sampler.power': power,
                 },
             )
-            set_up_processes(cfg, 'pytorch' if MANY else 'none', 'cpu')
+            set_up_processes(cfg, 'pytorch' if many else 'none', 'cpu')
             cfg.work_dir = 'runs'
-            cfg.experiment_name = f'ranking_{packed}_{power}_{MANY}'
+            cfg.experiment_name = f'ranking_{packed}_{power}_{many}'
             runner = Runner.from_cfg(cfg)
             runner.val_loop  # noqa: B018  built when asked for
             runner._train_loop = runner.build_train_loop(runner._train_loop)
             runner.model.train()
-            if MANY:
+            if many:
                 torch.rand(dist.get_rank() * 3)  # they need not be at one place
             TeacherRankingHook().before_train(runner)
             sampler = runner.train_dataloader.sampler
@@ -161,14 +178,15 @@ def _averaged(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 TASKS = dict(
     gradients_last=lambda: gradients(True),
     gradients_first=lambda: gradients(False),
+    balance=balance,
     ranking=ranking,
     halves=halves_of_losses,
 )
 
 
-def main() -> None:
-    note_how_it_ends()
-    torch.set_num_threads(1)
+def main(environment: dict[str, str]) -> None:
+    """Leave what each task finds, or its traceback, in ``<task><rank>.pth``."""
+    os.environ.update(environment)
     from hkd_mm.engine.distributed import init_process_group
 
     init_process_group('pytorch', 'cpu')
@@ -178,9 +196,4 @@ def main() -> None:
         except Exception:  # the other tasks have tests of their own
             found = traceback.format_exc()
         torch.save(found, f'{name}{dist.get_rank()}.pth')
-    assert dist.is_initialized()
-    raise SystemExit(0)
-
-
-if __name__ == '__main__':
-    main()
+    dist.destroy_process_group()

@@ -1,15 +1,15 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Every example of docs/extending.md, in a project beside this one."""
 
-import json
 import os
 import re
+import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import fork
 from tiny import TINY_CLASSES
 
 from hkd_mm.config.compose import read_config
@@ -67,24 +67,25 @@ def named_data(tiny_data, project):
     return folder
 
 
-def run(project, *command):
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        env=dict(os.environ, PYTHONPATH=f'.:{ROOT}', OMP_NUM_THREADS='1'),
-    )
+def run(project, *commands):
+    """What Python programs print that run in the project, one after the other."""
 
+    def begin():
+        os.chdir(project)
+        sys.path.insert(0, '.')
+        for argv in commands:
+            sys.argv = argv
+            try:
+                runpy.run_path(argv[0], run_name='__main__')
+            except SystemExit as end:
+                assert not end.code
 
-# as `python ../hkd_mm/tools/train.py CONFIG ...` does, one after the other
-_EACH = """
-import json, sys
-sys.path.insert(0, '../hkd_mm/tools')
-import train
-sys.exit(sum(train.main(argv) for argv in json.loads(sys.argv[1])))
-"""
+    out = project / 'out.txt'
+    out.unlink(missing_ok=True)
+    process = fork(begin, out)
+    process.join()
+    assert process.exitcode == 0, out.read_text()[-3000:]
+    return out.read_text()
 
 
 @pytest.fixture(scope='module')
@@ -94,9 +95,8 @@ def trained(project, tiny_data, named_data):
     for config in CONFIGS:
         data = named_data if config == 'configs/named.py' else tiny_data
         options = [f'data_root={data}', *TINY, *OPTIONS[config]]
-        each.append([config, '--cfg-options', *options])
-    ran = run(project, '-c', _EACH, json.dumps(each))
-    assert ran.returncode == 0, ran.stderr[-3000:]
+        each.append(['../hkd_mm/tools/train.py', config, '--cfg-options', *options])
+    run(project, *each)
     return project
 
 
@@ -110,10 +110,9 @@ def test_the_example_trains(config, trained):
 
 
 def test_layers_are_listed(project):
-    ran = run(project, 'list_layers.py', 'configs/layers.py')
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    assert 'architecture model.blocks.3 Sequential' in ran.stdout
-    assert 'teacher model.layer3 Sequential' in ran.stdout
+    said = run(project, ['list_layers.py', 'configs/layers.py'])
+    assert 'architecture model.blocks.3 Sequential' in said
+    assert 'teacher model.layer3 Sequential' in said
 
 
 @pytest.mark.parametrize(

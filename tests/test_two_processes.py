@@ -2,13 +2,14 @@
 """Two gloo processes on a CPU do the work of one; a launch serves all tests."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import ranks
 import torch
 from mmengine.registry import MODELS, init_default_scope
-from processes import ROOT, run
+from processes import ROOT, fork, free_port, run
 from tiny import CURRICULUM, forget_runs, write_tiny_configs
 
 from hkd_mm.config.compose import load_config
@@ -28,9 +29,17 @@ def folder(tiny_data, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         network = MODELS.build(load_config(curriculum).model.teacher)
-    network.init_weights()
-    torch.save(dict(state_dict=network.state_dict()), folder / 'teacher.pth')
-    run(folder, str(ROOT / 'tests/ranks.py'))
+        network.init_weights()
+        torch.save(dict(state_dict=network.state_dict()), folder / 'teacher.pth')
+        address = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()))
+        address |= dict(WORLD_SIZE='2', CUDA_VISIBLE_DEVICES='')
+        started = [
+            fork(partial(ranks.main, dict(address, RANK=rank, LOCAL_RANK=rank)), rank)
+            for rank in '01'
+        ]
+        for rank, process in enumerate(started):
+            process.join(300)
+            assert process.exitcode == 0, Path(str(rank)).read_text()
     forget_runs()
     return folder
 
@@ -67,6 +76,12 @@ def test_gradients_are_those_of_one(found, layout):
     assert max(g.abs().max().item() for g in one.values()) > 1e-3
 
 
+def test_loss_factors_are_those_of_one(found):
+    first, second = found('balance')
+    assert first == second and set(first) == {'kd', 'align'}
+    assert first == pytest.approx(ranks.balance(), rel=1e-3)
+
+
 def test_images_are_ranked_as_by_one(found):
     """Plain and packed, every image once or drawn by class."""
     each, whole = found('ranking'), ranks.ranking()
@@ -89,20 +104,31 @@ def test_losses_over_a_batch_do_not_see_where_it_is_cut(found):
         assert {name: why for name, why in checked.items() if why} == {}
 
 
-def test_the_group_is_left_before_the_interpreter_ends(folder):
-    for rank in range(2):
-        assert (folder / f'ended{rank}').read_text() == 'False'
+# ``atexit`` calls what was registered first last: before hkd_mm is imported
+_TRAIN = """
+import atexit, os, runpy, sys
+def note():
+    import torch.distributed as dist
+    with open(f'ended{os.environ["RANK"]}', 'w') as file:
+        file.write(str(dist.is_initialized()))
+atexit.register(note)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
 
 
-def test_a_training_leaves_one_run(folder, tmp_path):
+def test_a_training_leaves_one_run_and_no_group(folder, tmp_path):
+    (tmp_path / 'noted.py').write_text(_TRAIN)
     said = run(
         tmp_path,
-        str(ROOT / 'tools/train.py'),
+        *('noted.py', str(ROOT / 'tools/train.py')),
         str(folder / 'tiny_student.py'),
         *('--launcher', 'pytorch', '--work-dir', 'run'),
         *('--cfg-options', 'max_epochs=1', 'batch_size=3'),
     )
     assert 'Start: ' in said and '2 x CPU' in said
+    for rank in range(2):  # the group is left before the interpreter ends
+        assert (tmp_path / f'ended{rank}').read_text() == 'False'
     work_dir = tmp_path / 'run'
     assert [path.name for path in work_dir.glob('epoch*')] == ['epoch_1.pth']
     finished = json.loads((work_dir / 'run_state.json').read_text())['result']

@@ -59,12 +59,8 @@ def run_tool(
     """Run a tool of ``tools`` to its end; however this returns, its process has ended.
 
     Its output is added to the ``log``. ``should_stop`` is called every second; True
-    ends the process. ``threads`` are those of its CPU operators.
-
-    Raises:
-        Failed: it ended with an error.
-        ChildStopped: because of ``should_stop``.
-        Interrupted: somebody else ended it.
+    ends the process, by :class:`ChildStopped`. ``threads`` are those of its CPU
+    operators.
     """
     command = [sys.executable, str(TOOLS / tool), *arguments]
     command += ['--cfg-options', *options] if options else []

@@ -64,7 +64,8 @@ def _collect(found: _Found, names: dict[str, None]) -> bool | None:
             names.update(dict.fromkeys(own))
             if not passes_on:
                 return True
-    if _declares(found):  # its annotated attributes are its arguments
+    declares, closed = _declares(found), False
+    if declares:  # its annotated attributes are its arguments, and those of all bases
         names.update(
             (item.target.id, None)
             for item in found.node.body
@@ -77,11 +78,15 @@ def _collect(found: _Found, names: dict[str, None]) -> bool | None:
         # `Generic[T]` and `module.Class` are never classes of this package
         parent = _resolve(found.module, base.id) if isinstance(base, ast.Name) else None
         if parent is None:
+            if closed:
+                continue
             return None
         outcome = _collect(parent, names)
-        if outcome is not False:
+        if declares and (closed or outcome):
+            closed = True
+        elif outcome is not False:
             return outcome
-    return False
+    return closed
 
 
 def _declares(found: _Found) -> bool:

@@ -4,7 +4,6 @@
 from functools import partial
 
 import numpy as np
-from plotly import graph_objects as go
 
 from hkd_mm.evaluation import calibration
 from hkd_mm.evaluation.agreement import agreement, agreement_by_class
@@ -59,7 +58,7 @@ def confusion_section(data: ReportData) -> page.Section:
         return page.Section('confusion', 'Confusion', left_out=reason)
     names, charts, found = data.classes, [], {}
     many = len(names) > page.MANY
-    height = 110 + 18 * len(names) if many else 380
+    height = 110 + 18 * len(names) if many else max(380, 160 + 36 * len(names))
     for role, method in data.roles.items():
         found[role] = 100 * confusion_shares(data.labels, method.chosen, len(names))
         title = method.title
@@ -84,7 +83,7 @@ def confusion_section(data: ReportData) -> page.Section:
         'that were given the class of the column, mean over the seeds; in '
         'the difference, on the diagonal more is better.'
     )
-    tile = None if many else 420
+    tile = None if many else max(420, charts[0].width)
     return page.Section('confusion', 'Confusion', how, data.basis, charts, tile=tile)
 
 
@@ -198,15 +197,7 @@ def _errors(scores: np.ndarray, labels: np.ndarray) -> list:
 
 
 def _reliability(data: ReportData, when: str, scores: dict) -> page.Chart:
-    diagonal = go.Scatter(
-        x=[0, 1],
-        y=[0, 1],
-        mode='lines',
-        line=dict(color=page.GREY, dash='dot', width=1),
-        showlegend=False,
-        hoverinfo='skip',
-    )
-    traces = [diagonal]
+    traces = []
     for method in data.methods:
         if method.name not in scores:
             continue
@@ -218,6 +209,8 @@ def _reliability(data: ReportData, when: str, scores: dict) -> page.Chart:
         points = found.confidence, found.accuracy
         traces.append(page.curve(data, method, *points, hover, **options))
     made = page.figure(traces, 'confidence', 'accuracy', legend=page.LEGEND_BELOW)
+    diagonal = dict(x0=0, y0=0, x1=1, y1=1, layer='below')
+    made.add_shape(diagonal, line=dict(color=page.GREY, dash='dot', width=1))
     made.update_xaxes(range=[0, 1])
     made.update_yaxes(range=[0, 1])
     alt = f'Accuracy against confidence {when}, all seeds together.'

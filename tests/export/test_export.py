@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from hkd_mm.datasets.load_skin_image import read_image
+from hkd_mm.datasets.splits import balanced_choice
 from hkd_mm.errors import UserError
 from hkd_mm.export import export_run as export_module
 from hkd_mm.export import export_tasks as exporter_module
@@ -18,7 +19,7 @@ from hkd_mm.export.checks import probabilities, same_logits, same_probabilities
 from hkd_mm.export.export_run import export
 from hkd_mm.export.onnx_writer import plain_network
 from hkd_mm.export.options import ExportOptions
-from hkd_mm.export.samples import balanced_choice, read_samples
+from hkd_mm.export.samples import read_samples
 from hkd_mm.inference.manifest import read_manifest
 from hkd_mm.inference.run_folder import read_run
 from hkd_mm.io.files import sha256
