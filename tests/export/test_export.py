@@ -214,7 +214,7 @@ def test_what_speaks_against_the_figures_is_told(tiny_run, tmp_path, capsys) -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exporter_module.onnx_writer, 'quantise', _shift)
         patch.setattr(
-            confidence_module,
+            confidence_module.selective,
             'confident_by_class',
             lambda *args: dict(Acne=spoilt),
         )
