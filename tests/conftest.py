@@ -21,21 +21,31 @@ from tiny import (
 )
 from tiny_run import make_tiny_run
 
-# Files whose tests share something costly: one worker runs each of them.
-TOGETHER = ('test_two_processes.py', 'test_extending.py', 'test_quiet.py')
+# The longest files, which begin first, so that all workers end at one time.
+LONGEST = (
+    'test_quiet.py',
+    'test_sweep_runs.py',
+    'test_zoo.py',
+    'test_two_processes.py',
+    'test_segmentation.py',
+    'test_compile_hook.py',
+)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Give each worker single tests, and the files of ``TOGETHER`` whole."""
-    from xdist.scheduler import LoadScopeScheduling
+    """Give each worker whole files: what their tests share is made once."""
+    from xdist.scheduler import LoadFileScheduling
 
-    class Scheduling(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            path = nodeid.partition('::')[0]
-            return path if path.endswith(TOGETHER) else nodeid
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
 
-    return Scheduling(config, log)
+
+def pytest_collection_modifyitems(config, items):
+    """Sort the files for the workers of xdist; elsewhere they stay in order."""
+    if hasattr(config, 'workerinput'):
+        rank = {name: index for index, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 def pytest_collection_finish(session):

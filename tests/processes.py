@@ -70,8 +70,15 @@ class ForkedTool:
         sys.argv = argv
         runpy.run_path(argv[0], run_name='__main__')
 
+    @property
+    def returncode(self) -> int | None:
+        """As the rest: that of ``subprocess.Popen``."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
     def wait(self, seconds: float | None = None) -> int:
-        """As of ``subprocess.Popen``."""
         self._process.join(seconds)
         if self._process.is_alive():
             raise subprocess.TimeoutExpired('tool', seconds)
@@ -94,9 +101,11 @@ def fork(task: Callable[[], object], out: str | Path) -> multiprocessing.Process
         out: what it prints is added to this file.
     """
 
+    import mmpretrain.visualization  # noqa: F401, of forget_runs
     import torch
 
     def run_there() -> None:
+        gc.freeze()
         code = 1
         try:
             sys.stdout = sys.stderr = stream = open(out, 'a', buffering=1)
@@ -107,7 +116,7 @@ def fork(task: Callable[[], object], out: str | Path) -> multiprocessing.Process
             task()
             code = 0
         except SystemExit as end:
-            code = end.code
+            code = end.code if isinstance(end.code, int) else bool(end.code)
         except BaseException:
             traceback.print_exc()
         finally:  # not through what this process would do at its exit

@@ -7,19 +7,13 @@ these. Words that exchange whole parts of a config are :mod:`.compose`'s.
 """
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
-from hkd_mm.config.schema import (
-    WORDS,
-    arguments,
-    class_of_type,
-    names_of_type,
-    takes,
-)
+from hkd_mm.config.schema import WORDS, arguments, class_of_type, names_of_type, takes
 from hkd_mm.config.tree import (
     LOADERS,
     TEACHERS,
@@ -183,10 +177,9 @@ def pretrained(cfg: Config, value: bool) -> Targets:
     ones.
     """
     found = [
-        node
-        for node in dicts(cfg.get('model'), skip=TEACHERS)
-        if isinstance(node.get('pretrained'), bool)
-        or type_name(node) == 'TimmClassifier'
+        n
+        for n in dicts(cfg.get('model'), skip=TEACHERS)
+        if isinstance(n.get('pretrained'), bool) or type_name(n) == 'TimmClassifier'
     ]
     for node in found:
         yield Target(node, 'pretrained', value)
@@ -238,9 +231,8 @@ def mask_threshold(cfg: Config, value: float) -> Targets:
             continue
         if several and value != 0.5:
             raise UserError(
-                f'mask_threshold={value!r} is for one class against the '
-                f'background; of {len(classes)} classes the most probable '
-                'one counts: leave it out'
+                f'mask_threshold={value!r} is for one class against the background; of '
+                f'{len(classes)} classes the most probable one counts: leave it out'
             )
         yield Target(node, 'threshold', value)
 
@@ -266,11 +258,8 @@ def teacher_input_size(cfg: Config, value: int) -> Targets:
     """Show the teacher the views at its own size, of images packed as large."""
     node = preprocessor(cfg)
     stores = [n for loader, n in packed_datasets(cfg) if loader == 'train_dataloader']
-    if (
-        stores
-        and takes(node, 'teacher_size')
-        and (cfg.get('model') or {}).get('teacher')
-    ):
+    teacher = (cfg.get('model') or {}).get('teacher')
+    if stores and teacher and takes(node, 'teacher_size'):
         side = stores[0]['size']
         yield Target(node, 'teacher_size', value)
         yield Target(node, 'input_size', side)
@@ -438,20 +427,23 @@ def check_top_level(cfg: Config) -> None:
                 'and reaches nothing; write what it stands for at its nested '
                 f'place, or give it with --cfg-options {word}={cfg[word]}'
             )
-    own = _assigned(cfg.filename)
-    for word, value, targets in _contradicted(cfg):
-        if word not in _SHARED and word not in own:
-            continue  # inherited, and a nested value has taken its place
+    own, used = _names(cfg.filename)
+    # others are inherited, and a nested value has taken their place
+    stated = {*_SHARED, *own}
+    for word, value, targets in _contradicted(cfg, stated - used):
+        if word not in stated:
+            continue
+        if not targets and word in used:  # a variable of the file
+            continue
         if not targets:
             raise UserError(
                 f'{cfg.filename}: {_no_place(word, value)} or write {word} = None'
             )
         group, key, _ = targets[0]
         raise UserError(
-            f'{cfg.filename}: {word} = {value!r} stands at the top and '
-            f'reaches nothing, as {key}={group.get(key)!r} stands where it '
-            f'would go; write one value at both, or give it with '
-            f'--cfg-options {word}=...'
+            f'{cfg.filename}: {word} = {value!r} stands at the top and reaches '
+            f'nothing, as {key}={group.get(key)!r} stands where it would go; write one '
+            f'value at both, or give it with --cfg-options {word}=...'
         )
 
 
@@ -466,28 +458,44 @@ def settle_top_level(cfg: Config) -> None:
                 cfg._cfg_dict.pop(word)
 
 
-def _assigned(path: str | None) -> set[str]:
+def _names(path: str | None) -> tuple[set[str], set[str]]:
+    """Names that a config file itself assigns at its top, and those that it uses."""
     if not path or not path.endswith('.py'):
-        return set()
+        return set(), set()
     try:
         tree = ast.parse(Path(path).read_text(encoding='utf-8'))
     except (OSError, SyntaxError):
-        return set()
-    return {
-        target.id
+        return set(), set()
+    assigned = [
+        target
         for statement in tree.body
         if isinstance(statement, ast.Assign)
         for target in statement.targets
-        if isinstance(target, ast.Name)
-    }
+    ]
+    read = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    used = {node.id for node in read if isinstance(node.ctx, ast.Load)}
+    return {node.id for node in assigned if isinstance(node, ast.Name)}, used
 
 
-def _contradicted(cfg: Config) -> Iterator[tuple[str, Any, list[Target]]]:
+def _contradicted(
+    cfg: Config, checked: Set[str] = frozenset()
+) -> Iterator[tuple[str, Any, list[Target]]]:
+    """Words whose places have other values.
+
+    Args:
+        checked: words whose value has to be of the right kind; of the others it may be
+            a variable's.
+    """
     for word, row in OVERRIDES.items():
         value = cfg.get(word)
         if value is None:
             continue
-        validate(WORDS, {word: plain(value, 'replace')}, f'config {cfg.filename}')
+        try:
+            validate(WORDS, {word: plain(value, 'replace')}, f'config {cfg.filename}')
+        except UserError:
+            if word in checked:
+                raise
+            continue
         targets = list(row.targets(cfg, value))
         if not targets and not value:  # False or empty: nothing asked
             continue

@@ -165,8 +165,7 @@ _TOP = dict(
     train_cfg=TrainLoop | None,
     **_each('val_cfg test_cfg', Loop | None),
     **_each(
-        'val_evaluator test_evaluator',
-        Annotated[list[Group | None], _ONE_OR_MORE],
+        'val_evaluator test_evaluator', Annotated[list[Group | None], _ONE_OR_MORE]
     ),
     optim_wrapper=OptimWrapper | None,
     param_scheduler=Annotated[list[Scheduler | None], BeforeValidator(_schedules)],
@@ -197,7 +196,7 @@ RunConfig = group_of(**_TOP)
 Anywhere = group_of(
     type=Text,
     num_classes=Annotated[int, Field(ge=-1, le=10**6)],  # -1: no last layer
-    num_views=Count | None,
+    num_views=_either('a number >= 1, or a list of them', Count, list[Count], None),
     input_size=_either('pixels', Count, list[Count], None),
     pipeline=list[Part] | None,
     data_root=Path | None,
@@ -349,12 +348,8 @@ def arguments(kind: Any) -> tuple[dict[str, tuple[Any, Any]], bool]:
         parameters = inspect.signature(function).parameters.values()
         try:
             hints = typing.get_type_hints(function)
-        except (
-            NameError,
-            TypeError,
-            AttributeError,
-        ):  # of another package, for its type checker
-            hints = {}
+        except (NameError, TypeError, AttributeError):
+            hints = {}  # of another package, for its type checker
         for p in parameters:
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
                 found.setdefault(p.name, (hints.get(p.name, Any), p.default))

@@ -15,6 +15,8 @@ from hkd_mm.io.schema import plain, validate
 from hkd_mm.io.signatures import type_name
 from hkd_mm.metric_names import OVERALL
 
+_NUMBERS = dict.fromkeys((int, schema.Finite), schema.Finite | list)
+_NUMBERS |= {one | None: kind | None for one, kind in _NUMBERS.items()}
 _EVALUATORS = ('val_evaluator', 'test_evaluator')
 
 
@@ -45,10 +47,9 @@ def check_values(cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS) -
     chosen, tested = (pixel_threshold(cfg.get(name)) for name in _EVALUATORS)
     if None not in (chosen, tested) and chosen != tested:
         raise UserError(
-            f'pixels count from {chosen:g} on in val_evaluator and from '
-            f'{tested:g} on in test_evaluator; a threshold is chosen on '
-            'validation and holds for the test: set mask_threshold, which '
-            'both take'
+            f'pixels count from {chosen:g} on in val_evaluator and from {tested:g} on '
+            'in test_evaluator; a threshold is chosen on validation and holds for the '
+            'test: set mask_threshold, which both take'
         )
     for name in loaders:
         loader = cfg.get(name) or {}
@@ -77,7 +78,11 @@ def check_values(cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS) -
 def _simple_kinds(kind: Any) -> dict[str, Any]:
     found = schema.arguments(kind)[0]
     found.pop('class_weight', None)  # may be a word until the data is read
-    return {name: _simple(*hint) for name, hint in found.items()}
+    found = {name: _simple(*hint) for name, hint in found.items()}
+    if kind.__module__.startswith(('hkd_mm.', 'mmengine.')):
+        return found
+    # networks and transforms say int of what may be a fraction, or one for each side
+    return {name: _NUMBERS.get(one, one) for name, one in found.items()}
 
 
 def _simple(hint: Any, default: Any) -> Any:

@@ -83,7 +83,7 @@ def _find(source: Path, out: str, stack: ExitStack) -> Iterator[Entry]:
             yield Entry(_clean(os.fsencode(source.name)), source)
         return
     home = Path(os.path.realpath(out))
-    for folder, files in walk(source):
+    for folder, files in walk(source, _refuse_twin):
         real = Path(os.path.realpath(folder))
         if real == home or real.is_relative_to(home / 'images'):
             raise UserError(
@@ -97,6 +97,13 @@ def _find(source: Path, out: str, stack: ExitStack) -> Iterator[Entry]:
                 yield from _unpack(path, out, stack)
             elif not file.startswith('.'):
                 yield Entry(_clean(os.fsencode(os.path.join(below, file))), path)
+
+
+def _refuse_twin(folder: str) -> None:
+    """Refuse a folder that was read by a link before, unless the link is a loop."""
+    real = os.path.realpath(folder)
+    if not Path(os.path.realpath(os.path.dirname(folder))).is_relative_to(real):
+        raise UserError(f'{folder} is linked from another folder; remove the link')
 
 
 def _is_archive(path: Path | PurePosixPath) -> bool:

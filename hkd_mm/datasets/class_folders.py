@@ -88,7 +88,7 @@ def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
     splits = split_folders(root, classes)
     _refuse_twins([f for part in splits.values() or [root] for f in subfolders(part)])
     if not splits:
-        return _read_classes(root, root, classes, None)
+        return _read_classes(root, root, classes, None, {})
     for name in ('train', 'val'):
         if name not in splits:
             raise UserError(
@@ -102,28 +102,23 @@ def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
             f'data root {root} has a folder "{other[0]}" beside '
             f'{", ".join(sorted(splits))}; move it elsewhere'
         )
+    owners: dict[str, tuple[str, Path]] = {}
     return [
         record
         for name, folder in sorted(splits.items())
-        for record in _read_classes(root, folder, classes, name)
+        for record in _read_classes(root, folder, classes, name, owners)
     ]
 
 
 def _refuse_twins(folders: list[Path]) -> None:
-    """Refuse class folders that are one folder, or whose names look the same."""
-    real, known = {}, {}
+    """Refuse class folders whose names look the same."""
+    known = {}
     for folder in folders:
-        first = real.setdefault(os.path.realpath(folder), folder)
-        if first != folder:
-            raise UserError(
-                f'{first} and {folder} are one and the same folder; remove the link'
-            )
         first = known.setdefault((folder.parent, composed(folder.name)), folder)
         if first != folder:
             raise UserError(
-                f'{folder.parent} has two folders called "{composed(folder.name)}", '
-                'in composed and decomposed Unicode; move the images of one into '
-                'the other'
+                f'{folder.parent} has two folders called "{composed(folder.name)}", in '
+                'composed and decomposed Unicode; move the images of one into the other'
             )
 
 
@@ -171,9 +166,8 @@ def _labels_of(
     for label in labels:
         if is_blank(label) and label != '-1':
             raise UserError(
-                f'table {table}: an image has the label "{label}"; take such rows '
-                'out or fill them in, or name the classes with classes=[...], it '
-                'among them'
+                f'table {table}: an image has the label "{label}"; take such rows out '
+                'or fill them in, or name the classes with classes=[...], it among them'
             )
     return tuple(labels)
 
@@ -196,16 +190,20 @@ def find_classes(
     found = {composed(f.name) for part in parts for f in subfolders(part)}
     if not found:
         raise UserError(
-            f'data root {root} has no class folders and no annotations.csv; '
-            'put the images into one folder for each class, or name a '
-            'table with ann_file=FILE'
+            f'data root {root} has no class folders and no annotations.csv; put the '
+            'images into one folder for each class, or name a table with ann_file=FILE'
         )
     return tuple(sorted(found))
 
 
 def _read_classes(
-    root: Path, folder: Path, classes: tuple[str, ...], split: str | None
+    root: Path,
+    folder: Path,
+    classes: tuple[str, ...],
+    split: str | None,
+    owners: dict[str, tuple[str, Path]],
 ) -> list[Record]:
+    """``owners`` are the class folders by which real folders were reached."""
     folders = subfolders(folder)
     found = [composed(path.name) for path in folders]
     # A part may lack a rare class, the training part may not.
@@ -221,6 +219,12 @@ def _read_classes(
                 f'class folder {path} has no image; add some, or remove the folder'
                 + (others and f'; {others}')
             )
+        for inner in {os.path.dirname(image): None for image in images}:
+            first, owner = owners.setdefault(os.path.realpath(inner), (inner, path))
+            if owner != path:
+                raise UserError(
+                    f'{first} and {inner} are one and the same folder; remove the link'
+                )
         stems = Counter(os.path.splitext(image)[0] for image in images)
         for image in images:
             stem = os.path.splitext(image)[0]

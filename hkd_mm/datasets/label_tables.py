@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Read records from a table of labels: a column of them, or one-hot columns."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from hkd_mm.io.tables import find_column, is_blank, read_table
 _Name = Annotated[
     str, StringConstraints(strip_whitespace=True, to_lower=True, min_length=1)
 ]
+_GROUP = re.compile(r'(lesion[\W_]*id)|(patient|subject)([\W_]*(id|no|nr|number))?')
 _STANDARD = {'image', 'label', 'lesion_id', 'split'}  # never metadata
 
 
@@ -60,6 +62,19 @@ def find_split_column(
 def part_of(cell: str | None) -> str | None:
     """The part that a cell names: train, val, test, None or what is no part."""
     return None if is_blank(cell) else SPLIT_NAMES.get(cell.lower(), cell)
+
+
+def read_rows(table: Path, columns: Columns) -> list[dict[str, str]]:
+    """Read a table; ``PatientID`` or ``Lesion ID`` is called as groups usually are."""
+    rows = read_table(table)
+    if columns.group_cols is None:
+        for name in [*rows[0]]:
+            found = _GROUP.fullmatch(name)
+            standard = found and ('lesion_id' if found[1] else 'patient_id')
+            if standard and standard not in rows[0]:
+                for row in rows:
+                    row[standard] = row.pop(name)
+    return rows
 
 
 def groups_of_rows(
@@ -101,9 +116,7 @@ def read_labels(
     """Read the records of a table, still without paths.
 
     Args:
-        columns: as the user names them.
-        image: usual names of the column of images.
-        label: usual names of the column of labels.
+        image, label: usual names of these columns.
         classes: of the one-hot form, which is read where no label column is
             found; its rows marked UNK are left out.
         companions: further tables with groups and metadata of the images.
@@ -112,7 +125,7 @@ def read_labels(
         UserError: a column is missing, a row has not exactly one class, or an
             image has no row in a companion.
     """
-    rows = read_table(table)
+    rows = read_rows(table, columns)
     image = find_column(rows, table, image, columns.image_col, 'image_col')
     images = [row[image] for row in rows]
     tables = [rows, *(_companion_rows(images, path, columns) for path in companions)]
@@ -149,7 +162,7 @@ def read_labels(
 def _companion_rows(
     images: Sequence[str], table: Path, columns: Columns
 ) -> list[dict[str, str]]:
-    rows = read_table(table)
+    rows = read_rows(table, columns)
     named = columns.image_col if columns.image_col in rows[0] else None
     known = ('image', 'image_id', 'image_name', 'isic_id')
     column = find_column(rows, table, known, named, 'image_col')

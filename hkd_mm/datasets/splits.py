@@ -54,9 +54,8 @@ def parse_ratios(ratios) -> tuple[Fraction, Fraction, Fraction]:
 
 def ratio_name(ratios) -> str:
     """Percentages for a file name, such as ``80-10-10``."""
-    return '-'.join(
-        f'{float(share * 100):g}' for share in parse_ratios(ratios)
-    ).replace('.', 'p')
+    shares = parse_ratios(ratios)
+    return '-'.join(f'{float(100 * share):g}' for share in shares).replace('.', 'p')
 
 
 def data_hash(records: list[Record]) -> str:
@@ -118,13 +117,10 @@ def draw_parts(
     common = math.lcm(*totals.values())
     weights = {name: common // total for name, total in totals.items()}
     unit = math.lcm(*(share.numerator for share in shares if share))
-    costs = [
-        share and share.denominator * (unit // share.numerator) for share in shares
-    ]
+    costs = [s and s.denominator * (unit // s.numerator) for s in shares]
     filled = {name: [0] * len(shares) for name in totals}
-    open_parts = sorted(
-        (i for i in range(len(shares)) if shares[i]), key=lambda i: (-shares[i], i)
-    )
+    open_parts = [i for i, share in enumerate(shares) if share]
+    open_parts.sort(key=lambda i: -shares[i])
     parts: list[list[str]] = [[] for _ in shares]
 
     def rank(kind: str, name: str) -> bytes:  # among groups of one size, by the seed

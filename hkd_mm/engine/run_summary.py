@@ -131,10 +131,8 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
         the best one, else of the last), ``loss_factors`` (of a balanced run, by part).
     """
     best, last = best_checkpoint(runner), last_checkpoint(runner)
-    kept = best or last
-    validated = history.validated()
-    seconds = history.total('seconds')
-    filename = runner.cfg.filename
+    kept, validated = best or last, history.validated()
+    seconds, filename = history.total('seconds'), runner.cfg.filename
     model = bare_model(runner.model)
     report = dict(
         config=Path(filename).name if filename else None,

@@ -15,7 +15,10 @@ from typing import IO, Any
 _DEEPEST = 100  # brackets within brackets; our files have five
 _MARKS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]', re.DOTALL)
 # Besides hidden folders: full-size copies, and what file systems add.
-SKIPPED = frozenset(('originals', '@eaDir', '__MACOSX', '#recycle'))
+SKIPPED = frozenset(
+    ('originals', '@eaDir', '__MACOSX', '#recycle', '#snapshot', '@Recycle')
+    + ('$RECYCLE.BIN', 'System Volume Information', 'lost+found')
+)
 
 
 def check_regular(path: str | os.PathLike) -> None:

@@ -19,7 +19,7 @@ from hkd_mm.io.files import check_regular, read_bytes, replacing
 # How programs write "nothing is known"; compared in lower case.
 _BLANK = frozenset(
     ('', 'nan', 'na', 'n/a', '#n/a', 'none', 'null', 'nil', '-', '--', '?')
-    + ('unknown', 'unk', 'missing', 'not available')
+    + ('unknown', 'unk', 'missing', 'not available', 'n.a.', '<na>', '\\n', '.')
 )
 _DELIMITERS = '\t;,'
 # Spreadsheets run texts that begin so; an apostrophe before them says "text". Texts
@@ -70,9 +70,8 @@ def read_table(
             begin, last = reader.line_num, begin
             if begin - last > 1:
                 raise UserError(
-                    f'table {path}, line {last + 1}: a quoted cell goes on '
-                    f'until line {begin}; close the quote, or double it '
-                    'inside of a cell'
+                    f'table {path}, line {last + 1}: a quoted cell goes on until line '
+                    f'{begin}; close the quote, or double it inside of a cell'
                 )
             values = [known.setdefault(v, v) for v in map(_plain, cells)]
             if any(values):
@@ -116,12 +115,7 @@ def write_table(
     """Write a comma separated file, which is whole or not there.
 
     A text that a spreadsheet would run as a formula gets an apostrophe before it,
-    which both readers take off. File names may be of any bytes.
-
-    Args:
-        path: its folder is made when missing.
-        header: names of the columns.
-        rows: cells in the order of the columns; None is an empty one.
+    which both readers take off. File names may be of any bytes; None is an empty cell.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,6 +154,8 @@ def _lines(path: Path) -> list[str]:
         if error.errno != errno.ENODATA:  # an empty one has no columns
             raise UserError(f'table {path} cannot be read: {error.strerror}') from None
         data = b''
+    if data.startswith((b'PK\3\4', b'\x1f\x8b', b'\xd0\xcf\x11\xe0')):
+        raise UserError(f'table {path} is a workbook or an archive; save it as CSV')
     if data.startswith(_UTF_16):
         raise UserError(
             f'table {path} is UTF-16; save it as UTF-8, or: iconv -f UTF-16 '
@@ -171,8 +167,8 @@ def _lines(path: Path) -> list[str]:
         line = data.count(b'\n', 0, error.start) + 1
         raise UserError(
             f'table {path}, line {line}: byte 0x{data[error.start]:02x} is '
-            'no UTF-8, so it is probably cp1252 or Latin-1; save it as UTF-8, '
-            f'or: iconv -f CP1252 -t UTF-8 "{path}" > new.csv'
+            'no UTF-8; save it as UTF-8, or, with CP1252 of the West (GB18030 of '
+            f'China, ...): iconv -f CP1252 -t UTF-8 "{path}" > new.csv'
         ) from None
     if '\0' in text:
         raise UserError(f'table {path} holds zero bytes: it is no table')

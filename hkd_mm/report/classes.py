@@ -58,7 +58,7 @@ def confusion_section(data: ReportData) -> page.Section:
         return page.Section('confusion', 'Confusion', left_out=reason)
     names, charts, found = data.classes, [], {}
     many = len(names) > page.MANY
-    height = 110 + 18 * len(names) if many else 380
+    height = 110 + 18 * len(names) if many else max(380, 160 + 36 * len(names))
     for role, method in data.roles.items():
         found[role] = 100 * confusion_shares(data.labels, method.chosen, len(names))
         title = method.title
@@ -83,7 +83,7 @@ def confusion_section(data: ReportData) -> page.Section:
         'that were given the class of the column, mean over the seeds; in '
         'the difference, on the diagonal more is better.'
     )
-    tile = None if many else 420
+    tile = None if many else max(420, charts[0].width)
     return page.Section('confusion', 'Confusion', how, data.basis, charts, tile=tile)
 
 

@@ -56,7 +56,7 @@
 
     function draw() {
       choose();
-      const width = plot.clientWidth || 640;
+      const width = Math.max(plot.clientWidth || 640, plot.dataset.width);
       const layout = dressed(
         figure, width, Number(plot.dataset.height), dark.matches
       );

@@ -54,6 +54,14 @@ class Chart:
     # name -> traces to show, where one looks at a part at a time
     choices: dict[str, list[int]] = field(default_factory=dict)
 
+    @property
+    def width(self) -> int:
+        """Least width in pixels of a heat map, which scrolls on narrower screens."""
+        count = max(
+            (len(t.x) for t in self.figure.data if t.type == 'heatmap'), default=0
+        )
+        return count and 170 + count * (34 if count <= MANY else 14)
+
 
 @dataclass
 class Table:
@@ -160,9 +168,9 @@ def figure(traces: list, x: str = '', y: str = '', **layout) -> go.Figure:
     return made.update_layout(**layout)
 
 
-def labels(names: Iterable[str], width: int = 20) -> list[str]:
-    """Names in a figure, all different, in up to three lines; escaped for plotly."""
-    lines = (textwrap.wrap(name, width) for name in shorten(names, 3 * width))
+def labels(names: Iterable[str], width: int = 20, most: int = 3) -> list[str]:
+    """Names in a figure, all different, of ``most`` lines or so; escaped for plotly."""
+    lines = (textwrap.wrap(name, width) for name in shorten(names, most * width))
     return [
         '<br>'.join(html.escape(part, False).replace('%{', '&#37;{') for part in parts)
         for parts in lines
@@ -217,10 +225,11 @@ def heat_map(
     form: str = '.2f',
 ) -> go.Figure:
     """Matrix (R, C), first row on top; numbers in ``form``, colours in ``limits``."""
+    size = (30, 1) if len(columns) > MANY else (20, 2)
     trace = go.Heatmap(
         z=np.round(values, 5),
-        x=labels(columns),
-        y=labels(rows),
+        x=labels(columns, *size),
+        y=labels(rows, *size),
         text=[['' if v != v else f'{v:{form}}' for v in r] for r in values],
         texttemplate='%{text}' if len(columns) <= MANY else '',
         hovertemplate='%{y}, %{x}: %{text}<extra></extra>',

@@ -154,7 +154,7 @@ def write_figures(
 
 def drawn(sections: list[Section]) -> dict[str, list[tuple[str, str]]]:
     """Chart -> (choice, SVG as a data URI) of each picture in place of its script."""
-    found = _parts(sections)
+    found = _parts(sections, tiled=True)
     with TemporaryDirectory() as folder:
         _draw(sum(found.values(), []), Path(folder), 'svg')
 
@@ -176,7 +176,7 @@ def _draw(found: list[Part], folder: Path, kind: str) -> None:
         write_images(
             fig=[part.figure for part in found],
             file=[folder / f'{part.name}.{kind}' for part in found],
-            width=_WIDTH,
+            width=[part.figure.layout.width for part in found],
             height=[part.figure.layout.height for part in found],
             scale=2 if kind == 'png' else 1,
         )
@@ -187,17 +187,24 @@ def _draw(found: list[Part], folder: Path, kind: str) -> None:
         ) from error
 
 
-def _parts(sections: list[Section]) -> dict[str, list[Part]]:
+def _parts(sections: list[Section], tiled: bool = False) -> dict[str, list[Part]]:
+    """The pictures of each chart; ``tiled`` ones have the width of their place."""
     from plotly.graph_objects import Figure
 
     found: dict[str, list[Part]] = {}
     used: set[str] = set()
-    for chart in [chart for section in sections for chart in section.charts]:
+    for section, chart in [(s, chart) for s in sections for chart in s.charts]:
         found[chart.name] = []
+        many, width = len(chart.choices) > 1, _WIDTH
+        if tiled and (tile := 420 if many else section.tile):  # see page.css
+            columns = min(
+                1168 // (tile + 20), len(chart.choices if many else section.charts)
+            )
+            width = min(_WIDTH, 1168 // columns - 20)
         for choice, traces in (chart.choices or {'': None}).items():
             made = Figure(chart.figure)
             white = dict(paper_bgcolor='white', plot_bgcolor='white')
-            made.update_layout(**white, height=chart.height + 60)
+            made.update_layout(**white, width=width, height=chart.height + 60)
             for index, trace in enumerate(made.data if traces is not None else ()):
                 trace.visible = index in traces
             name = re.sub(r'\W+', '-', f'{chart.name} {choice}'.lower())[:60].strip('-')

@@ -78,12 +78,16 @@ def _losses(histories: Histories) -> page.Chart:
             )
             traces.append(trace)
         choices[method.title] = list(range(start, len(traces)))
-    made = page.figure(
-        traces, 'epoch', 'loss', legend=page.LEGEND_BELOW, showlegend=True
-    )
+    made = _by_epoch(traces, 'loss', showlegend=True)
     made.update_yaxes(type='log')
     alt = 'Training loss of one method and its parts, by epoch.'
     return page.Chart('losses', made, alt, 420, choices)
+
+
+def _by_epoch(traces: list[go.Scatter], y: str, **layout):
+    made = page.figure(traces, 'epoch', y, legend=page.LEGEND_BELOW, **layout)
+    few = max((max(trace.x, default=0) for trace in traces), default=0) <= 10
+    return made.update_xaxes(dtick=1 if few else None)
 
 
 def _validation(data: ReportData, histories: Histories) -> page.Chart:
@@ -107,7 +111,7 @@ def _validation(data: ReportData, histories: Histories) -> page.Chart:
                 hovertemplate=f'seed {seed}, epoch %{{x}}: %{{y:.3f}}',
             )
             traces.append(trace)
-    made = page.figure(traces, 'epoch', name, legend=page.LEGEND_BELOW)
+    made = _by_epoch(traces, name)
     alt = f'Validation by epoch, {name}, a line a seed.'
     return page.Chart('validation', made, alt, 420)
 

@@ -29,11 +29,7 @@ from hkd_mm.training import run_notes, runtime
 from hkd_mm.training.fingerprint import RunFingerprint
 from hkd_mm.training.pack_data import pack_or_read_singly
 from hkd_mm.training.previous_run import check_given
-from hkd_mm.training.stages import (
-    check_teachers,
-    provide_student,
-    provide_teacher,
-)
+from hkd_mm.training.stages import check_teachers, provide_student, provide_teacher
 
 
 def set_start(
@@ -134,7 +130,6 @@ def train(
             of a checkpoint; None starts anew.
         validate: without it there is no best checkpoint.
         auto_scale_lr: scale the learning rate to the batch of all processes.
-        cfg_options: see :func:`hkd_mm.config.compose.load_config`.
 
     Returns:
         The ``result`` in ``run_state.json`` of the work dir.
@@ -184,9 +179,8 @@ def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
     if auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise UserError(
-                '--auto-scale-lr: the config has no '
-                'auto_scale_lr.base_batch_size; set it with '
-                '--cfg-options auto_scale_lr.base_batch_size=64'
+                '--auto-scale-lr: the config has no auto_scale_lr.base_batch_size; set '
+                'it with --cfg-options auto_scale_lr.base_batch_size=64'
             )
         cfg.auto_scale_lr.enable = True
     if (cfg.get('randomness') or {}).get('deterministic'):
@@ -219,7 +213,7 @@ def _run(
         run_notes.write_begun(cfg.work_dir, fingerprint, stages)
         runner = NamedRunner.from_cfg(cfg)
         runner.logger.info(start_line(cfg, summary, note))
-        _warn_if_balanced_twice(cfg, runner.logger)
+        warn_if_balanced_twice(cfg, runner.logger)
         run_notes.update_state(cfg.work_dir, result=None)  # while it is under way again
         runner.train()
         finished = run_notes.write_finished(runner, cfg, summary, fingerprint)
@@ -231,7 +225,8 @@ def _run(
     return finished
 
 
-def _warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
+def warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
+    """One line where two of sampler, class weights and prior make up for imbalance."""
     losses = override('class_weight').targets(cfg, None)
     sampler = cfg.train_dataloader.get('sampler')
     types = map(type_name, dicts(cfg.model))

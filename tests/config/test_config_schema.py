@@ -140,6 +140,7 @@ _TWO = dict(_delete_=True, a=_SGD, b=_SGD, constructor='X')
         dict(train_dataloader=dict(sampler=None, shuffle=True)),
         dict(train_dataloader=dict(disable_subprocess_warning=True)),
         dict(log_level=20),
+        dict(train_pipeline=[dict(type='MultiView', num_views=[2, 6])]),
         dict(log_level='WARN'),
     ],
 )
@@ -166,6 +167,38 @@ def test_what_mmengine_takes_passes(values, tmp_path):
 def test_schedules_of_several_optimizers_are_checked(value, words, tmp_path):
     path, value = tmp_path / 'c.py', dict(value, _delete_=True)
     path.write_text(f'_base_ = {str(CONFIG)!r}\nparam_scheduler = {value!r}\n')
+    with pytest.raises(UserError, match=words):
+        compose_config(path)
+
+
+def test_numbers_of_networks_upstream_are_looser_than_their_annotations():
+    cfg = compose_config(CONFIG)
+    step = dict(type='RandAugment', policies=[], num_policies=2, magnitude_level=2.1)
+    cfg.test_dataloader.dataset.pipeline = [step]  # annotated int
+    check_values(cfg, 'cpu')
+    step['magnitude_level'] = 'two'
+    cfg.test_dataloader.dataset.pipeline = [step]
+    with pytest.raises(UserError, match='pipeline.0.magnitude_level'):
+        check_values(cfg, 'cpu')
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ("pretrained = 'https://x'\nload_from = pretrained", None),
+        ('mask_threshold = 9\nmine = dict(threshold=mask_threshold)', None),
+        ("pretrained = 'https://x'", 'pretrained: Input should be a valid boolean'),
+        ('mask_threshold = 0.3', 'mask_threshold=0.3 would change nothing'),
+        ('batch_size = 7\nmine = dict(size=batch_size)', 'batch_size = 7 stands'),
+    ],
+)
+def test_a_variable_of_a_file_is_no_word(text, words, tmp_path):
+    path, base = tmp_path / 'c.py', tmp_path / 'base.py'
+    path.write_text(f'_base_ = {str(CONFIG)!r}\n{text}\n')
+    base.write_text(f'_base_ = {str(path)!r}\n')
+    if words is None:
+        assert compose_config(path) and compose_config(base)
+        return
     with pytest.raises(UserError, match=words):
         compose_config(path)
 

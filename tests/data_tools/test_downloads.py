@@ -262,6 +262,16 @@ def test_other_archives_and_pipes_are_refused():
         listed('x' * 5000)
 
 
+def test_a_link_into_another_class_is_refused(write_image):
+    for i in range(4):
+        write_image(f'get/{"AB"[i % 2]}/{i}.png', i)
+    os.symlink('.', 'get/A/again')
+    assert convert_folders(['get'], 'out')['counts'] == dict(A=2, B=2)
+    os.symlink('../B', 'get/A/more')
+    with pytest.raises(UserError, match='get/B is linked from another folder'):
+        convert_folders(['get'], 'out2')
+
+
 def test_linked_class_folders_are_read_once(write_image):
     write_image('elsewhere/1.png', 1)
     write_image('get/A/2.png', 2)

@@ -274,6 +274,44 @@ def test_linked_class_folders_are_read(tmp_path, write_image):
         SkinDisease(str(tmp_path / 'data'), 'all')
 
 
+@pytest.mark.parametrize('target', ['../B', '..', '../B/deep', '../../data/B'])
+@pytest.mark.parametrize('top', ['', 'train/'])
+def test_a_link_into_another_class_is_refused(tmp_path, write_image, target, top):
+    for i in range(20):
+        write_image(tmp_path / f'data/{top}{"AB"[i % 2]}/deep/{i}.png', i)
+        write_image(tmp_path / f'data/{top}{"AB"[i % 2]}/{i}.png', i + 20)
+    if top:
+        for i, name in enumerate('AB', 40):
+            write_image(tmp_path / f'data/val/{name}/{i}.png', i)
+        target = target.replace('data/', 'data/train/').replace('../../d', '../../../d')
+    (tmp_path / f'data/{top}A/again').symlink_to('.')  # a loop adds nothing
+    assert SkinDisease('data', 'all').class_counts().sum() == 40 + 2 * bool(top)
+    (tmp_path / f'data/{top}A/more').symlink_to(target)
+    with pytest.raises(UserError, match='more.* and .*B.* are one and the same folder'):
+        SkinDisease('data', 'all').class_counts()
+
+
+def test_a_link_between_parts_is_refused(tmp_path, write_image):
+    for i in range(20):
+        write_image(tmp_path / f'data/train/{"AB"[i % 2]}/{i}.png', i)
+        write_image(tmp_path / f'data/val/{"AB"[i % 2]}/{i}.png', i + 20)
+    (tmp_path / 'data/val/A/more').symlink_to('../../train/A')
+    with pytest.raises(UserError, match='are one and the same folder'):
+        SkinDisease('data', 'all').class_counts()
+
+
+@pytest.mark.parametrize('column', ['PatientID', 'Patient Id', 'patient', 'subject-no'])
+@pytest.mark.parametrize('lesion', ['lesion_id', 'Lesion ID', 'LesionID'])
+def test_groups_are_found_however_they_are_spelled(public, column, lesion):
+    root = public()
+    path = root / 'metadata.csv'
+    text = path.read_text().replace('lesion_id', lesion).replace('patient_id', column)
+    path.write_text(text)
+    found = homes(SkinDisease, root, None, **NAMES)
+    assert len(found) == 10 and all(len(parts) == 1 for parts in found.values())
+    assert SkinDisease(str(root), **NAMES).records()[0].group == 'lesion and patient'
+
+
 def names_of(kind):
     if kind == 'bytes':
         return os.fsdecode(b'\xff\xe9') + '{}.png'

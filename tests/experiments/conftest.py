@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import ForkedTool
+
+from hkd_mm.experiments import child_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 pytest.importorskip('optuna')
@@ -116,30 +119,30 @@ class Place:
         config = f'config = {str(self.folder / "config.py")!r}\n'
         (self.folder / 's.py').write_text(config + text)
 
-    def start(self, *words: str, env=None) -> subprocess.Popen:
-        """Begin the sweep in a process of its own."""
+    def start(self, *words: str) -> subprocess.Popen:
+        """Begin the sweep in a process of its own, with processes of its own."""
         return subprocess.Popen(
-            [
-                sys.executable,
-                str(self.folder / 'tools/sweep.py'),
-                str(self.folder / 's.py'),
-                '--work-dir',
-                str(self.work),
-                *words,
-            ],
+            self._command(*words),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, 'CUDA_VISIBLE_DEVICES': '', **(env or {})},
+            env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''},
             preexec_fn=_take_interrupts,
         )
 
     def sweep(self, *words: str, code: int = 0, env=None) -> str:
-        """Run the sweep to its end; what it printed."""
-        process = self.start(*words, env=env)
-        out = process.communicate(timeout=240)[0]
-        assert process.returncode == code, out
-        return out
+        """Run the sweep to its end in forks; what it printed."""
+        env = {'CUDA_VISIBLE_DEVICES': '', **(env or {})}
+        with open(self.folder / 'said', 'w') as stream:
+            found = ForkedTool(self._command(*words), stream, env).wait(240)
+        said = (self.folder / 'said').read_text()
+        assert found == code, said
+        return said
+
+    def _command(self, *words: str) -> list[str]:
+        tool = str(self.folder / 'tools/sweep.py')
+        place = [str(self.folder / 's.py'), '--work-dir', str(self.work)]
+        return [sys.executable, tool, *place, *words]
 
     def diary(self, word: str) -> list[str]:
         """Runs of which the tools noted this."""
@@ -168,7 +171,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path):
+def place(tmp_path, monkeypatch):
+    monkeypatch.setattr(child_processes, 'start', ForkedTool)
     return Place(tmp_path)
 
 

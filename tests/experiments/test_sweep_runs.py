@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 
+import optuna
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -183,6 +184,7 @@ def test_weak_trials_are_ended_early(place):
 
 @pytest.mark.parametrize('sampler', ['grid', 'tpe'])
 def test_a_database_holds_the_trials(place, sampler):
+    optuna.create_study(storage='sqlite://')  # imports what the forks need
     place.write(
         f'sampler = {sampler!r}\n'
         + ('trials = 3\n' * (sampler == 'tpe'))

@@ -48,8 +48,9 @@ def test_quoted_commas_and_quotes_stay_in_their_cell(tmp_path):
         ('image,label\na,b\nc,"d\ne,f\n', 'utf-8', 'line 3'),
         ('image,label\na,"b\nc,d"\ne,f\n', 'utf-8', 'line 2: a quoted cell'),
         ('image,label\na,"b"c\n', 'utf-8', 'line 2'),
-        ('image,label\na,é\n', 'cp1252', r'line 2: byte 0xe9.*cp1252'),
+        ('image,label\na,é\n', 'cp1252', r'line 2: byte 0xe9.*CP1252'),
         ('image,label\na,b\n', 'utf-16', 'UTF-16'),
+        ('PK\3\4\0', 'latin-1', 'is a workbook or an archive'),
         ('image,label\n\n', 'utf-8', 'no rows'),
         ('', 'utf-8', 'no column "image"'),
         ('x,label\na,b\n', 'utf-8', 'no column "image"; found: x, label'),
@@ -70,7 +71,19 @@ def test_a_table_that_is_missing_or_a_folder_is_named(tmp_path):
 
 
 def test_programs_write_nothing_in_many_ways():
-    for text in ('', ' ', 'nan', 'NaN', 'NA', 'N/A', '-', 'unknown', 'None'):
+    for text in (
+        '',
+        ' ',
+        'nan',
+        'NaN',
+        'NA',
+        'N/A',
+        '-',
+        'unknown',
+        'None',
+        '<NA>',
+        '\\N',
+    ):
         assert is_blank(text), text
     for text in ('0', 'lesion', 'HAM_0001', 'nano'):
         assert not is_blank(text), text

@@ -35,7 +35,7 @@ def benchmark(monkeypatch, in_tmp, quick_runner):
 
 @pytest.mark.slow
 def test_counts(benchmark):
-    argv = ['--iterations', '10', '--interval', '5', *DRAWN]
+    argv = ['--iterations', '6', '--interval', '3', *DRAWN]
     report = benchmark('counts', *TOY, *argv)
     of_128 = report['preprocessing_128']
     assert of_128['packed'] <= 12
@@ -47,7 +47,7 @@ def test_counts(benchmark):
         'stock',
     ]
     for name, row in rows.items():
-        assert row['iterations'] == 10
+        assert row['iterations'] == 6
         assert row['preprocessing_without_augmentation'] <= 12, name
         assert row['loading'] > 0
         assert 300 < row['step'] < 2000  # forward, backward and optimizer

@@ -231,18 +231,11 @@ def gradient_norms(model: nn.Module, losses: dict[str, Tensor]) -> dict[str, Ten
     for name, value in losses.items():
         if 'loss' not in name or not value.requires_grad:
             continue
-        gradients = [
-            gradient
-            for gradient in torch.autograd.grad(
-                value.mean(), parameters, retain_graph=True, allow_unused=True
-            )
-            if gradient is not None
-        ]
-        found[f'gradient.{part_name(name)}'] = (
-            torch.stack(torch._foreach_norm(gradients)).norm().float()
-            if gradients
-            else value.new_zeros(())
+        gradients = torch.autograd.grad(
+            value.mean(), parameters, retain_graph=True, materialize_grads=True
         )
+        norms = torch._foreach_norm(gradients)
+        found[f'gradient.{part_name(name)}'] = torch.stack(norms).norm().float()
     return found
 
 
@@ -301,11 +294,10 @@ class GuardRailsHook(Hook):
             if None not in (mine, teachers) and mine > teachers + _LEAD:
                 self._teacher_reported = True
                 runner.logger.warning(
-                    f'the student ({name.replace("_", " ")} {mine:.3f} on '
-                    f'validation) has passed its teacher ({teachers:.3f} on '
-                    f'{checked["images"]} images): soft targets may hold it '
-                    'back from here; train the teacher longer, or give the '
-                    'label more weight'
+                    f'the student ({name.replace("_", " ")} {mine:.3f} on validation) '
+                    f'has passed its teacher ({teachers:.3f} on {checked["images"]} '
+                    'images): soft targets may hold it back from here; train the '
+                    'teacher longer, or give the label more weight'
                 )
 
 
@@ -317,10 +309,9 @@ def _settings(model) -> Iterator[str]:
     ]
     if len(sizes) == 2 and sizes[0] > _GAP * sizes[1]:
         yield (
-            f'the teacher has {sizes[0] / sizes[1]:.0f} times the parameters '
-            f'of the student ({sizes[0] / 1e6:.2f} M and '
-            f'{sizes[1] / 1e6:.2f} M): beyond {_GAP} a smaller teacher often '
-            'teaches better (capacity gap)'
+            f'the teacher has {sizes[0] / sizes[1]:.0f} times the parameters of the '
+            f'student ({sizes[0] / 1e6:.2f} M and {sizes[1] / 1e6:.2f} M): beyond '
+            f'{_GAP} a smaller teacher often teaches better (capacity gap)'
         )
     for name, loss in model.distiller.distill_losses.items():
         ranges = getattr(loss, 'recommended_range', {})

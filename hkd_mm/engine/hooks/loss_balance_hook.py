@@ -2,7 +2,7 @@
 """Give every part of a loss a stated force against the cross-entropy."""
 
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, count
 from statistics import median
 
 import torch
@@ -86,7 +86,8 @@ class LossBalanceHook(Arguments, Hook):
         """Factors by the warm-up; the model is as before when it ends."""
         # of torch.compile: a graph is walked once a part
         torch._functorch.config.donated_buffer = False
-        before = [(x, x.detach().clone()) for x in chain(*_tensors(model))]
+        kept = chain(model.parameters(), model.buffers())
+        before = [(x, x.detach().clone()) for x in kept]
         try:
             norms = self._warm_up(runner, model)
         finally:
@@ -142,13 +143,10 @@ class LossBalanceHook(Arguments, Hook):
                 f'({", ".join(norms)}); add distill_losses.loss_ce=dict('
                 "type='hkd_mm.HardLabelLoss')"
             )
-        found = {}
+        found, named = {}, isinstance(self.ratio, dict)
         for name, values in norms.items():
-            if name == reference:
-                continue
-            named = isinstance(self.ratio, dict)
             ratio = self.ratio.get(name, 1.0) if named else self.ratio
-            if ratio is None:
+            if ratio is None or name == reference:
                 continue
             force = median(values)
             if not 0 < force < float('inf'):
@@ -161,45 +159,32 @@ class LossBalanceHook(Arguments, Hook):
         return found
 
 
-def _tensors(model: nn.Module) -> Iterator[Iterator[Tensor]]:
-    yield model.parameters()
-    yield model.buffers()
-
-
 def _shared_first(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Trained parameters: the student's without its classifier, and the others."""
     layer = classifier_layer(model.student)
-    own = {id(p) for p in layer.parameters()} if layer is not None else set()
+    own = set() if layer is None else {*layer.parameters()}
     trained = [p for p in model.parameters() if p.requires_grad]
-    backbone = {id(p) for p in model.student.parameters()} - own
-    return (
-        [p for p in trained if id(p) in backbone],
-        [p for p in trained if id(p) not in backbone],
-    )
+    shared = {*model.student.parameters()} - own
+    return [p for p in trained if p in shared], [p for p in trained if p not in shared]
 
 
 def _batches(loader) -> Iterator[dict]:
     """Batches without end, shuffled anew each time the images are through."""
-    epoch = 0
-    while True:
+    for epoch in count():
         if hasattr(loader.sampler, 'set_epoch'):
             loader.sampler.set_epoch(epoch)
         yield from loader
-        epoch += 1
 
 
 def _gradient(value: Tensor, parameters: list[nn.Parameter]) -> Tensor:
     """Gradient (P,) of a scalar, averaged over the processes."""
-    found = [None] * len(parameters)
+    found = parameters
     if value.requires_grad:
         found = torch.autograd.grad(
-            value, parameters, retain_graph=True, allow_unused=True
+            value, parameters, retain_graph=True, materialize_grads=True
         )
-    flat = torch.cat(
-        [
-            (torch.zeros_like(p) if g is None else g).flatten()
-            for p, g in zip(parameters, found)
-        ]
-    ).float()
+    flat = torch.cat([x.detach().flatten() for x in found]).float()
+    if not value.requires_grad:
+        flat.zero_()
     all_reduce(flat, op='mean')
     return flat

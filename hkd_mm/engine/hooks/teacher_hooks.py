@@ -84,10 +84,9 @@ class TeacherCheckHook(Arguments, Hook):
         runner.logger.info(f'Teacher check: {figures}')
         if dice <= idle:
             runner.logger.warning(
-                f'THE TEACHER MARKS NO BETTER THAN ONE WHO MARKS NOTHING OR '
-                f'EVERYTHING ({figures}; that has {idle:.3f}): check '
-                'model.teacher_ckpt and the mean, std and window it was '
-                'trained with'
+                'THE TEACHER MARKS NO BETTER THAN ONE WHO MARKS NOTHING OR EVERYTHING '
+                f'({figures}; that has {idle:.3f}): check model.teacher_ckpt and the '
+                'mean, std and window it was trained with'
             )
 
     def _report(
@@ -209,8 +208,7 @@ class TeacherRankingHook(Hook):
         if not hasattr(loader.sampler, 'rank_by'):
             raise UserError(
                 'TeacherRankingHook: train_dataloader.sampler must be '
-                'hkd_mm.CurriculumSampler, not '
-                f'{type(loader.sampler).__name__}'
+                f'hkd_mm.CurriculumSampler, not {type(loader.sampler).__name__}'
             )
         # that of one process: others may differ in the last bit
         confidence = as_rank_0(teacher_confidence(model, runner))
@@ -271,10 +269,9 @@ class TeacherCacheHook(Hook):
         cache, epochs = model.teacher_cache, runner.max_epochs
         if cache.is_open and not cache.average and epochs <= cache.num_views:
             runner.logger.info(
-                f'Teacher cache: {epochs} epochs show none of '
-                f'{cache.num_views} views twice, so it is filled for other '
-                'runs of this teacher; teacher_cache=False trains the same '
-                'without it'
+                f'Teacher cache: {epochs} epochs show none of {cache.num_views} views '
+                'twice, so it is filled for other runs of this teacher; '
+                'teacher_cache=False trains the same without it'
             )
 
     def before_train_epoch(self, runner) -> None:
@@ -283,12 +280,10 @@ class TeacherCacheHook(Hook):
         if cache is None or not cache.is_open:
             return
         view = model.data_preprocessor.view
-        read = cache.start_view(
-            view, runner.train_dataloader.dataset.index, next(model.parameters()).device
-        )
-        runner.logger.info(
-            f'Teacher cache: view {view} is {"read" if read else "filled"}'
-        )
+        index = runner.train_dataloader.dataset.index
+        read = cache.start_view(view, index, next(model.parameters()).device)
+        how = 'read' if read else 'filled'
+        runner.logger.info(f'Teacher cache: view {view} is {how}')
 
     def after_train_epoch(self, runner) -> None:
         cache = getattr(bare_model(runner.model), 'teacher_cache', None)

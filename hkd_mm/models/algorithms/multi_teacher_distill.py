@@ -99,9 +99,8 @@ class ScoreFusion(nn.Module):
         """Weights of scores (K, N, C), to be broadcast over them."""
         equal = stack.new_full((self.count, 1, 1), 1 / self.count)
         if self.kind == 'confidence' and labels is not None:
-            errors = torch.stack(
-                [F.cross_entropy(z, labels, reduction='none') for z in stack]
-            )
+            errors = [F.cross_entropy(z, labels, reduction='none') for z in stack]
+            errors = torch.stack(errors)
             return ((1 - errors.softmax(0)) / (self.count - 1))[..., None]
         if self.kind != 'class':
             return equal
@@ -150,10 +149,8 @@ class TeacherGroup(BaseModel):
     def scores(self, inputs: Tensor) -> list[Tensor]:
         """Scores (N, C) of each teacher for images (N, 3, H, W)."""
         views = [c(inputs) for c in self._convert] or [inputs] * len(self.networks)
-        return [
-            network(view, mode='tensor')
-            for network, view in zip(self.networks, views, strict=True)
-        ]
+        pairs = zip(self.networks, views, strict=True)
+        return [network(view, mode='tensor') for network, view in pairs]
 
     def forward(
         self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'

@@ -27,6 +27,7 @@ from mmengine.config import ConfigDict
 from mmpretrain.structures import DataSample
 from mmrazor.registry import TASK_UTILS as RAZOR_TASK_UTILS
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.losses.distill_loss import input_names
@@ -194,11 +195,8 @@ def drop_unused_inputs(distiller) -> None:
         for name, mapping in distiller.loss_forward_mappings.items()
     }
     distiller.loss_forward_mappings = mappings
-    used = {
-        record.get('connector')
-        for mapping in mappings.values()
-        for record in mapping.values()
-    }
+    records = (r for mapping in mappings.values() for r in mapping.values())
+    used = {record.get('connector') for record in records}
     for name in set(distiller.connectors) - used:
         del distiller.connectors[name]
     for side in ('student', 'teacher'):
@@ -247,9 +245,7 @@ def build_lazy_parts(model, input_size: int) -> None:
 
 def shapes_of(record: Tensor | list[Tensor]) -> tuple | list[tuple]:
     """Shape of a tensor, or those of a list of them."""
-    if isinstance(record, Tensor):
-        return tuple(record.shape)
-    return [tuple(item.shape) for item in record]
+    return tree_map_only(Tensor, lambda x: tuple(x.shape), record)
 
 
 def _lazy_connectors(distiller) -> Iterator[tuple[str, tuple[dict, dict]]]:

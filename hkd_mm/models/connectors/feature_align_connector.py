@@ -2,11 +2,12 @@
 """Connectors that find by themselves which shapes they have to join."""
 
 from dataclasses import field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from mmrazor.models.architectures.connectors.base_connector import BaseConnector
+from pydantic import Field
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
@@ -129,7 +130,7 @@ class StagesConnector(LazyConnector):
     """A connector of its own for each stage, for losses of several maps."""
 
     # config of the connector of a stage
-    each: dict[str, Any] = field(
+    each: Annotated[dict[str, Any], Field(min_length=1)] = field(
         default_factory=lambda: dict(type='hkd_mm.FeatureAlignConnector')
     )
 

@@ -75,13 +75,8 @@ class DKDLoss(DistillLoss):
 def _label_or_not(logits: Tensor, target: Tensor, tau: float) -> Tensor:
     """Log-probabilities (N, 2) of the label and of all others together."""
     log_p = log_probabilities(logits, tau)
-    return torch.stack(
-        [
-            log_p[target],
-            log_p.masked_fill(target, -torch.inf).logsumexp(dim=1),
-        ],
-        dim=1,
-    )
+    others = log_p.masked_fill(target, -torch.inf).logsumexp(dim=1)
+    return torch.stack([log_p[target], others], dim=1)
 
 
 @MODELS.register_module()
@@ -200,9 +195,7 @@ class WSLDLoss(DistillLoss):
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
         apart = kl_of_samples(preds_S, preds_T, self.tau)
-        mine, other = (
-            F.cross_entropy(preds.detach(), gt_labels, reduction='none')
-            for preds in (preds_S, preds_T)
-        )
+        both = preds_S.detach(), preds_T
+        mine, other = (F.cross_entropy(x, gt_labels, reduction='none') for x in both)
         weight = -torch.expm1(-mine / other.clamp_min(1e-7))
         return self.loss_weight * self.tau**2 * (weight * apart).mean()

@@ -166,24 +166,16 @@ def margins_of(network: nn.Module) -> dict[int, Tensor]:
     """
     inner = getattr(network, 'model', None)
     info = getattr(inner, 'feature_info', None)
-    if not info:
-        return {
-            norm.num_features: expected_negative(norm) for norm in _norms_of(network)
-        }
-    found = {}
-    for item in info:
-        norms = _norms_of(inner.get_submodule(item['module']))
-        if norms:
-            found[norms[-1].num_features] = expected_negative(norms[-1])
-    return found
+    norms = _norms_of(network)
+    if info:
+        stages = (_norms_of(inner.get_submodule(item['module'])) for item in info)
+        norms = [stage[-1] for stage in stages if stage]
+    return {norm.num_features: expected_negative(norm) for norm in norms}
 
 
 def _norms_of(network: nn.Module) -> list[_BatchNorm]:
-    return [
-        module
-        for module in network.modules()
-        if isinstance(module, _BatchNorm) and module.affine
-    ]
+    found = (m for m in network.modules() if isinstance(m, _BatchNorm))
+    return [norm for norm in found if norm.affine]
 
 
 def expected_negative(norm: _BatchNorm) -> Tensor:
@@ -199,11 +191,8 @@ def expected_negative(norm: _BatchNorm) -> Tensor:
     z = (shift / scale).clamp(max=100.0)
     log_density = -z.square() / 2 - math.log(2 * math.pi) / 2
     ratio = (log_density - torch.special.log_ndtr(-z)).exp()
-    return (
-        torch.where(z < 100.0, shift - scale * ratio, torch.zeros_like(shift))
-        .clamp(max=0)
-        .float()
-    )
+    mean = (shift - scale * ratio).where(z < 100.0, 0.0)
+    return mean.clamp(max=0).float()
 
 
 @MODELS.register_module()
@@ -272,18 +261,13 @@ def conv_stack(
 ) -> nn.Sequential:
     """Convolutions that keep the size, with leaky ReLUs of slope 0.1.
 
-    Args:
-        channels: before, between and behind the layers.
-        kernel_size: odd.
-        norm: a BatchNorm behind each convolution.
+    ``channels`` are before, between and behind the layers; ``kernel_size`` is odd.
     """
     layers: list[nn.Module] = []
+    size = dict(kernel_size=kernel_size, padding=kernel_size // 2)
     for before, behind in zip(channels, channels[1:]):
-        padding = kernel_size // 2
-        layers.append(kind(before, behind, kernel_size, padding=padding, bias=not norm))
-        if norm:
-            layers.append(nn.BatchNorm2d(behind))
-        layers.append(nn.LeakyReLU(0.1))
+        layers.append(kind(before, behind, **size, bias=not norm))
+        layers += [nn.BatchNorm2d(behind)] * norm + [nn.LeakyReLU(0.1)]
     return nn.Sequential(*layers)
 
 
@@ -350,14 +334,10 @@ class FTLoss(DistillLoss):
         student = resize_map(s_feature, t_feature.shape[2:])
         factors = self.paraphraser.encoder(t_feature)
         again = self.paraphraser.decoder(factors)
-        mine, other = (
-            unit(x.float().flatten(1))
-            for x in (self.translator(student), factors.detach())
-        )
-        error, energy = (
-            x.float().square().flatten(1).mean(dim=1)
-            for x in (again - t_feature, t_feature)
-        )
+        both = self.translator(student), factors.detach()
+        mine, other = (unit(x.float().flatten(1)) for x in both)
+        both = again - t_feature, t_feature
+        error, energy = (x.float().square().flatten(1).mean(dim=1) for x in both)
         error = error / torch.where(energy > 1e-12, energy, 1.0)
         return self.scaled(
             loss_transfer=self.beta * (mine - other).abs().mean(),

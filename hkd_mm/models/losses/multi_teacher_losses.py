@@ -101,9 +101,8 @@ class AgreementKDLoss(MultiTeacherLoss):
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
         log_p, teachers = F.log_softmax(preds_T, dim=2), preds_T.size(1)
         mean = log_p.logsumexp(dim=1) - math.log(teachers)
-        apart = divergence(
-            mean.repeat_interleave(teachers, dim=0), log_p.flatten(0, 1)
-        ).view(preds_T.shape[:2])
+        mean = mean.repeat_interleave(teachers, dim=0)
+        apart = divergence(mean, log_p.flatten(0, 1)).view(preds_T.shape[:2])
         agreed = 1 - apart.mean(dim=1, keepdim=True) / math.log(teachers)
         weight = agreed * (-apart).softmax(dim=1)
         return self.weighted(preds_S, preds_T, weight)

@@ -12,11 +12,7 @@ from hkd_mm.models.connectors.feature_align_connector import (
     resize_map,
 )
 from hkd_mm.models.connectors.mgd_connectors import Activation, HFMaskConnector
-from hkd_mm.models.losses.distill_loss import (
-    BatchLoss,
-    DistillLoss,
-    full_precision,
-)
+from hkd_mm.models.losses.distill_loss import BatchLoss, DistillLoss, full_precision
 from hkd_mm.registry import MODELS
 
 
@@ -38,11 +34,8 @@ class ReviewKDLoss(DistillLoss):
     features = 'maps'
 
     def forward(self, s_feature: list[Tensor], t_feature: list[Tensor]) -> Tensor:
-        total = sum(
-            hierarchical_context(mine, other)
-            for mine, other in zip(s_feature, t_feature, strict=True)
-        )
-        return self.loss_weight * total
+        stages = zip(s_feature, t_feature, strict=True)
+        return self.loss_weight * sum(hierarchical_context(*maps) for maps in stages)
 
 
 def hierarchical_context(mine: Tensor, other: Tensor) -> Tensor:

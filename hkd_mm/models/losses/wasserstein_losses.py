@@ -12,12 +12,8 @@ from torch import Tensor, nn
 
 from hkd_mm.models.arguments import Count, NotNegative, Positive
 from hkd_mm.models.connectors.feature_align_connector import check_maps
+from hkd_mm.models.losses import kd_losses
 from hkd_mm.models.losses.distill_loss import DistillLoss, full_precision
-from hkd_mm.models.losses.kd_losses import (
-    log_probabilities,
-    non_target_log_probabilities,
-    target_mask,
-)
 from hkd_mm.models.recorders.network_recorders import last_layer
 from hkd_mm.registry import MODELS
 
@@ -90,10 +86,11 @@ class WKDLogitLoss(DistillLoss):
     def forward(
         self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor
     ) -> dict[str, Tensor]:
-        target = target_mask(preds_S, gt_labels)
-        log_q, log_p = (log_probabilities(z, 1.0)[target] for z in (preds_S, preds_T))
+        target = kd_losses.target_mask(preds_S, gt_labels)
+        both = preds_S, preds_T
+        log_q, log_p = (kd_losses.log_probabilities(z, 1.0)[target] for z in both)
         rest = (
-            non_target_log_probabilities(z, target, self.tau).exp() * ~target
+            kd_losses.non_target_log_probabilities(z, target, self.tau).exp() * ~target
             for z in (preds_S, preds_T)
         )
         moved = transport(*rest, self._cost, self.regularization)
@@ -132,12 +129,9 @@ class WKDFeatureLoss(DistillLoss):
         for cells in zip(*(self._cells(x) for x in (s_feature, t_feature))):
             pixels = cells[0].shape[-1]
             self.require(pixels > 1, 'grid', self.grid, 'less: a cell has one pixel')
-            mean_S, mean_T = (x.mean(dim=2) for x in cells)
-            deviation_S, deviation_T = (
-                (x.var(dim=2) + _LEAST_VARIANCE).sqrt() for x in cells
-            )
-            total = total + self.ratio * F.mse_loss(mean_S, mean_T)
-            total = total + F.mse_loss(deviation_S, deviation_T)
+            variances, means = zip(*(torch.var_mean(x, dim=2) for x in cells))
+            deviations = ((x + _LEAST_VARIANCE).sqrt() for x in variances)
+            total = total + self.ratio * F.mse_loss(*means) + F.mse_loss(*deviations)
         return self.loss_weight * total / self.grid**2
 
     def _cells(self, feature: Tensor) -> Iterator[Tensor]:

@@ -23,13 +23,8 @@ def heat_maps(
 ) -> np.ndarray:
     """Grad-CAM (Selvaraju et al., ICCV 2017) at the last layer that has places.
 
-    Args:
-        network: takes (B, 3, H, W), returns (B, C).
-        images: (B, 3, H, W) float32, normalised.
-        labels: (B,) int.
-
-    Returns:
-        (B, H, W) float32 in [0, 1]; the maximum of each is 1.
+    Of normalised images (B, 3, H, W) float32 and labels (B,) int, maps (B, H, W)
+    float32 in [0, 1]; the maximum of each is 1.
     """
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget

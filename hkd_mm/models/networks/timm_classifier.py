@@ -28,7 +28,6 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
 
     Args:
         model_name: a network of ``timm.list_models()``.
-        pretrained: start training from timm's ImageNet weights.
         pretrained_cfg_overlay: as in timm; ``dict(file=PATH)`` names a weight
             file that is read in place of the published one.
         select_from: a larger network of ``timm.list_models()`` of the same family;
@@ -72,9 +71,8 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
             self.model.requires_grad_(False)
             self.model.get_classifier().requires_grad_(True)
         self._overlay = dict(pretrained_cfg_overlay or {})
-        self._timm = {'model_name': model_name, **kwargs}
-        for name in _OF_MMPRETRAIN:
-            self._timm.pop(name, None)
+        own = {k: v for k, v in kwargs.items() if k not in _OF_MMPRETRAIN}
+        self._timm = dict(own, model_name=model_name)
 
     def forward(self, *args, **kwargs):
         """As mmpretrain's; images of another size than a network takes are refused."""

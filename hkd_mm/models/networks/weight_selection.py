@@ -41,10 +41,6 @@ def select_weights(
     as it is. Statistics of BatchNorm are those of the wider network's inputs, far too
     large for this one's: they start anew.
 
-    Args:
-        larger: the weights to select from.
-        name: of the larger network, for the message.
-
     Raises:
         UserError: a layer is missing there, or smaller in a dimension.
     """

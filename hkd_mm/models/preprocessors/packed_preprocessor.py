@@ -124,9 +124,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
         )
         if not plain:
             parts |= dict(
-                seed=self.seed,
-                num_views=self.num_views,
-                augment=self.pipeline.settings,
+                seed=self.seed, num_views=self.num_views, augment=self.pipeline.settings
             )
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -5,13 +5,7 @@ import hashlib
 
 import numpy as np
 import torch
-from mmengine.dist import (
-    all_gather_object,
-    barrier,
-    get_rank,
-    get_world_size,
-    is_main_process,
-)
+from mmengine import dist
 from mmengine.logging import MMLogger
 from torch import Tensor
 
@@ -32,10 +26,8 @@ def open_teacher_cache(
     Without one the teacher runs in every step. Views of packed images repeat after
     ``num_views`` either way, so that a full disk does not change the augmentation.
 
-    Args:
-        model: a ``FrozenTeacherDistill`` with a cache, on its device.
-        dataset: the training split; a cache needs a ``PackedDataset``.
-        batch_size: images a step; entries are computed with as many.
+    ``model`` is a ``FrozenTeacherDistill`` with a cache, on its device; entries are
+    computed with ``batch_size`` images.
     """
     cache = model.teacher_cache
     try:
@@ -96,7 +88,7 @@ def _open(model, dataset) -> str:
     records = model.teacher_records(_view_of(model, dataset, first_image, 0))
     report = reason = None
     for first in (True, False):  # one process makes the files
-        if is_main_process() == first:
+        if dist.is_main_process() == first:
             try:
                 report = cache.open(
                     _parts(model, dataset),
@@ -106,8 +98,8 @@ def _open(model, dataset) -> str:
                 )
             except CacheDeclined as error:
                 reason = str(error)
-        barrier()
-    reasons = [text for text in all_gather_object(reason) if text]
+        dist.barrier()
+    reasons = [text for text in dist.all_gather_object(reason) if text]
     if reasons:  # all ranks or none: their steps wait for each other
         cache.file = None
         raise CacheDeclined(reasons[0])
@@ -160,7 +152,9 @@ def fill_views(model, dataset, batch_size: int) -> None:
     Each process of several takes its share of the batches.
     """
     cache, device = model.teacher_cache, next(model.parameters()).device
-    parts = torch.arange(len(dataset)).split(batch_size)[get_rank() :: get_world_size()]
+    parts = torch.arange(len(dataset)).split(batch_size)[
+        dist.get_rank() :: dist.get_world_size()
+    ]
     total = cache.stored_views * sum(map(len, parts))
     with Progress('teacher', total, 'images') as progress:
         for view in range(cache.stored_views):
@@ -172,7 +166,7 @@ def fill_views(model, dataset, batch_size: int) -> None:
                     cache.write(index, model.teacher_records(images))
                 progress.advance(len(part))
             cache.file.flush()
-    barrier()
+    dist.barrier()
 
 
 def _check_entries(model, dataset) -> None:

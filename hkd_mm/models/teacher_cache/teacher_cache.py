@@ -282,12 +282,7 @@ class TeacherCache(Arguments):
 
 
 class CacheIndex:
-    """Positions of samples in a cache, by their ids.
-
-    Args:
-        index: ids (N,) of all samples, int64, see
-            :mod:`hkd_mm.structures.packed_samples`.
-    """
+    """Positions of samples in a cache, by ids (N,) int64 of their split."""
 
     def __init__(self, index: Tensor) -> None:
         self.ids = index.cpu().unique()  # sorted

@@ -130,11 +130,11 @@ def test_columns_of_other_names(ct_root, dataset, rewrite):
 
     def change(row):
         patient = row.pop('patient_id')
-        row = dict(row, slice=row.pop('original_image'), subject=patient)
+        row = dict(row, slice=row.pop('original_image'), case=patient)
         return dict(row, fold='Train' if patient < '3' else 'VALID')
 
     rewrite(ct_root, change)
-    words = dict(image_col='slice', group_cols='subject', split_col='fold')
+    words = dict(image_col='slice', group_cols='case', split_col='fold')
     assert ids(dataset(ct_root, **words)) == before
     train = dataset(ct_root, split='train', **words)
     homes = {train.get_data_info(i)['patient_id'] for i in range(len(train))}
