@@ -433,7 +433,7 @@ def test_calibration_takes_the_classes_in_turn() -> None:
     labels = np.array([0] * 50 + [1] * 3 + [2] * 20)
     chosen = balanced_choice(labels, 21, 7)
     assert np.bincount(labels[chosen]).tolist() == [9, 3, 9]
-    assert (np.diff(chosen) > 0).all()
+    assert len(np.unique(chosen)) == 21
     assert (chosen == balanced_choice(labels, 21, 7)).all()
     assert (chosen != balanced_choice(labels, 21, 8)).any()
     assert len(balanced_choice(labels, 1000, 0)) == 73
