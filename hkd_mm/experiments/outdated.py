@@ -191,7 +191,10 @@ def without_data_root(options: list[str]) -> list[str]:
 def sweep_settings(
     sweep: Sweep, work_dir: Path, options: list[str]
 ) -> dict[str, str | None]:
-    """Settings that stay while a sweep goes on, None where not known here."""
+    """Settings that stay while a sweep goes on, None where not known here.
+
+    The numbers of a grid may become more, ``trials`` too.
+    """
     found: dict[str, str | None] = dict(
         space=json.dumps(sorted(sweep.space)),
         ranges=json.dumps(sweep.ranges, sort_keys=True),

@@ -138,7 +138,10 @@ def _check_packed(
 
 
 def upload(folder: Path, name: str, private: bool = True) -> str:
-    """Upload to ``owner/name``, made if missing; its address."""
+    """Upload a folder to the repository ``owner/name``, made if missing; its address.
+
+    An existing repository stays public or private as it is.
+    """
     api = require('huggingface_hub', '--hub', 'huggingface_hub').HfApi()
     try:
         api.create_repo(name, private=private, exist_ok=True)

@@ -164,10 +164,9 @@ def _hashes(data: ReportData) -> str:
 def _parts(data: ReportData) -> list[tuple[str, str]]:
     parts, name = _from_data(data), data.group_name
     if parts is None:  # validation and test, as far as their predictions are stored
-        known = [m for m in data.methods if m.val_labels is not None]
-        parts = (
-            dict(val=dict(zip(known[0].val_ids, known[0].val_groups))) if known else {}
-        )
+        parts = {}
+        for method in [m for m in data.methods if m.val_labels is not None][:1]:
+            parts['val'] = dict(zip(method.val_ids, method.val_groups))
         parts['test'] = dict(zip(data.sample_ids, data.groups))
     counts = {
         split: table_text.format_image_count(part, part.values(), name)

@@ -55,9 +55,8 @@ class Subject:
 
     def bytes(self, runtime: str) -> int | None:
         file = self.file(runtime)
-        if file is None or file.suffix == '.py':
-            return None
-        return file.stat().st_size
+        known = file is not None and file.suffix != '.py'
+        return file.stat().st_size if known else None
 
 
 def read_subject(text: str) -> Subject:

@@ -214,7 +214,7 @@ def test_what_speaks_against_the_figures_is_told(tiny_run, tmp_path, capsys) -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exporter_module.onnx_writer, 'quantise', _shift)
         patch.setattr(
-            confidence_module,
+            confidence_module.selective,
             'confident_by_class',
             lambda *args: dict(Acne=spoilt),
         )
@@ -433,7 +433,7 @@ def test_calibration_takes_the_classes_in_turn() -> None:
     labels = np.array([0] * 50 + [1] * 3 + [2] * 20)
     chosen = balanced_choice(labels, 21, 7)
     assert np.bincount(labels[chosen]).tolist() == [9, 3, 9]
-    assert (np.diff(chosen) > 0).all()
+    assert len(np.unique(chosen)) == 21
     assert (chosen == balanced_choice(labels, 21, 7)).all()
     assert (chosen != balanced_choice(labels, 21, 8)).any()
     assert len(balanced_choice(labels, 1000, 0)) == 73
