@@ -25,10 +25,16 @@ from tiny_run import make_tiny_run
 LONGEST = (
     'test_quiet.py',
     'test_sweep_runs.py',
-    'test_zoo.py',
-    'test_two_processes.py',
     'test_segmentation.py',
+    'test_segmentor_export.py',
+    'test_overrides.py',
+    'test_compare_tool.py',
     'test_compile_hook.py',
+    'test_bad_input.py',
+    'test_run_dir.py',
+    'test_pairs.py',
+    'test_two_processes.py',
+    'test_zoo.py',
 )
 
 

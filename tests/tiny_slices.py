@@ -2,6 +2,8 @@
 """Slices with masks for tests, and a finished run on them."""
 
 import csv
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +107,8 @@ def make_slice_run(
     )
     (folder / 'test.json').write_text('{"dice": 0.25, "hd95": 3.5}')
     return folder
+
+
+def copy_run(source: str, target: str) -> None:
+    """Copy a file of a run; weights, which no test changes, are linked."""
+    (os.link if source.endswith('.pth') else shutil.copy2)(source, target)

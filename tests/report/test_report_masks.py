@@ -8,7 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
-from tiny_slices import make_slice_run
+from tiny_slices import copy_run, make_slice_run
 
 from hkd_mm.errors import UserError
 from hkd_mm.metric_names import OF_SLICES
@@ -31,7 +31,7 @@ def masks_dir(tmp_path_factory):
         network = make_slice_run(place, name, steps=steps)
         for seed in range(2):
             folder = place / 'study' / f'seed{seed}' / name
-            shutil.copytree(network, folder)
+            shutil.copytree(network, folder, copy_function=copy_run)
             write_rows(folder, DICE[name], random)
     return place / 'study'
 
@@ -165,7 +165,7 @@ def test_without_the_data_or_pictures_the_rest_is_there(masks_dir, tmp_path):
 
 def test_a_network_that_cannot_be_fed_is_left_out(masks_dir, tmp_path):
     study = tmp_path / 'study'
-    shutil.copytree(masks_dir, study)
+    shutil.copytree(masks_dir, study, copy_function=copy_run)
     config = next((study / 'seed0/kd').glob('*.py'))
     text = config.read_text()
     changed = re.sub(r'\bsize=32', 'size=32, margin=1.5', text)
