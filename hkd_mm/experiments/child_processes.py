@@ -70,7 +70,7 @@ def run_tool(
         env = {} if threads is None else dict(OMP_NUM_THREADS=str(threads))
         child = start(command, stream, env)
     try:
-        while (code := _code(child)) is None:
+        while (code := _code(child, LOOK)) is None:
             if should_stop():
                 raise ChildStopped
     finally:
@@ -92,7 +92,7 @@ def start(command: list[str], stream: IO, env: dict[str, str]) -> subprocess.Pop
     )
 
 
-def _code(child: subprocess.Popen, seconds: float = LOOK) -> int | None:
+def _code(child: subprocess.Popen, seconds: float) -> int | None:
     with suppress(subprocess.TimeoutExpired):
         return child.wait(seconds)
 
