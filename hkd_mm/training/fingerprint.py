@@ -45,6 +45,7 @@ _IGNORED = dict(
     # ``input``; files are told by what is in them; sizes of a dry forward
     model='data_preprocessor input_size teacher_ckpt student_ckpt',
     teacher_cache='dir budget_gb check tolerance',
+    loss_balance='factors',  # they follow from the rest
     hooks=(
         'DeferredLogHook RuntimeInfoHook IterTimerHook LoggerHook ParamSchedulerHook '
         'SafeCheckpointHook CheckpointHook DistSamplerSeedHook EpochSeedHook '
@@ -226,7 +227,11 @@ def _schedule(cfg: Config) -> dict[str, Any]:
     batch = loader.get('batch_size')
     loop = dict(cfg.train_cfg)
     loop.pop('val_interval', None)  # in ``selection``
-    counted = [hook for hook in hooks(cfg) if type_name(hook) not in _IGNORED['hooks']]
+    counted = [
+        _without(hook, _IGNORED['loss_balance'])
+        for hook in hooks(cfg)
+        if type_name(hook) not in _IGNORED['hooks']
+    ]
     scaled = cfg.get('auto_scale_lr') or {}
     steps = cfg.get('param_scheduler')
     return dict(

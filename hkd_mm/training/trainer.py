@@ -14,7 +14,7 @@ from hkd_mm.config import data_summary
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.networks import fetch_network_weights
 from hkd_mm.config.overrides import override
-from hkd_mm.config.tree import dicts, hooks, preprocessor
+from hkd_mm.config.tree import TEACHERS, dicts, hooks, preprocessor
 from hkd_mm.config.value_checks import check_values, check_weights
 from hkd_mm.engine.run_data import check_resumed
 from hkd_mm.engine.runner import NamedRunner
@@ -229,7 +229,7 @@ def warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
     """One line where two of sampler, class weights and prior make up for imbalance."""
     losses = override('class_weight').targets(cfg, None)
     sampler = cfg.train_dataloader.get('sampler')
-    types = map(type_name, dicts(cfg.model))
+    types = map(type_name, dicts(cfg.model, skip=TEACHERS))
     ways = {
         'sampler=balanced': type_name(sampler) == 'BalancedSampler',
         'class_weight': any(target.group.get('class_weight') for target in losses),
@@ -237,6 +237,6 @@ def warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
     }
     if sum(ways.values()) > 1:
         logger.warning(
-            f'{" and ".join(way for way, on in ways.items() if on)} are both on: rare '
-            'classes count twice, once drawn and once weighed; most want one of them'
+            f'{" and ".join(way for way, on in ways.items() if on)} are together on: '
+            'rare classes count twice, once drawn and once weighed; most want one of them'
         )

@@ -54,8 +54,9 @@ def test_an_evaluation_takes_images_of_the_students_size(photos):
 def test_training_images_must_be_large_enough(photos):
     with pytest.raises(UserError, match=r'packed at 40; set .*margin=2$'):
         made(20, teacher_size=80)(batch_of(photos), True)
-    with pytest.raises(UserError, match='needs input_size'):
-        made(None, teacher_size=80)
+    for size in (None, 96):
+        with pytest.raises(UserError, match='needs input_size'):
+            made(size, teacher_size=80)
 
 
 def test_a_distillation_at_two_sizes(tiny_configs, quick_runner, tmp_path, monkeypatch):

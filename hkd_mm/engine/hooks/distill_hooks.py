@@ -212,7 +212,7 @@ class DistillDiagnosticsHook(Arguments, Hook):
             return
         for name, forces in self._forces.items():
             force = median(forces)
-            if not _WEAK <= force <= _STRONG:
+            if 0 < force < _WEAK or force > _STRONG:  # at 0 it may be scheduled
                 part = name.removeprefix('gradient.')
                 runner.logger.warning(
                     f'the gradient of {part} is {force:.2g} times that of the '

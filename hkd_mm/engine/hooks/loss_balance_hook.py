@@ -72,6 +72,9 @@ class LossBalanceHook(Arguments, Hook):
             )
         factors = dict(stored or self.factors or self._measure(runner, model))
         model.loss_factors = factors
+        if hook := runner.cfg.get('default_hooks', {}).get('loss_balance'):
+            hook.factors = factors  # the config in the work dir repeats this run
+            runner.dump_config()
         runner.message_hub.update_info('loss_factors', factors)
         values = ', '.join(f'{name} x {value:.4g}' for name, value in factors.items())
         runner.logger.info(f'Loss balance: {values or "no part but the cross-entropy"}')
@@ -86,21 +89,23 @@ class LossBalanceHook(Arguments, Hook):
         """Factors by the warm-up; the model is as before when it ends."""
         # of torch.compile: a graph is walked once a part
         torch._functorch.config.donated_buffer = False
-        kept = chain(model.parameters(), model.buffers())
-        before = [(x, x.detach().clone()) for x in kept]
+        before = [
+            (module, name, value.detach().clone())
+            for module in model.modules()
+            for name, value in chain(
+                module.named_parameters(recurse=False),
+                module.named_buffers(recurse=False),
+            )
+        ]
         try:
             norms = self._warm_up(runner, model)
         finally:
             with torch.no_grad():
-                for tensor, value in before:
+                for module, name, value in before:
+                    tensor = getattr(module, name)  # a queue may be another by now
                     tensor.copy_(value)
                     tensor.grad = None
-        factors = self._factors({n: v[-(-len(v) // 2) :] for n, v in norms.items()})
-        hook = runner.cfg.get('default_hooks', {}).get('loss_balance')
-        if hook:  # the config in the work dir repeats this run
-            hook.factors = factors
-            runner.dump_config()
-        return factors
+        return self._factors({n: v[-(-len(v) // 2) :] for n, v in norms.items()})
 
     def _warm_up(self, runner, model: nn.Module) -> dict[str, list[float]]:
         """Train for ``steps``; the norms of each part."""
@@ -109,7 +114,10 @@ class LossBalanceHook(Arguments, Hook):
                 hook.before_train_epoch(runner)
         shared, others = _shared_first(model)
         parameters, size = [*shared, *others], sum(p.numel() for p in shared)
-        optim = runner.build_optim_wrapper(runner.cfg.optim_wrapper)
+        settings = dict(runner.cfg.optim_wrapper, type='OptimWrapper')  # in float32
+        for word in ('dtype', 'loss_scale'):
+            settings.pop(word, None)
+        optim = runner.build_optim_wrapper(settings)
         rates = [group['lr'] for group in optim.optimizer.param_groups]
         norms: dict[str, list[float]] = {}
         model.train()

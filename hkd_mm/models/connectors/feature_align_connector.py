@@ -183,8 +183,9 @@ class OrthogonalConnector(FeatureAlignConnector):
     def _orthogonalize(weight: Tensor) -> None:
         wide = weight.size(0) < weight.size(1)
         q, r = torch.linalg.qr(weight.T if wide else weight)
-        q = q * r.diagonal().sign()  # so that it moves with the weight, without jumps
-        weight.copy_(q.T if wide else q)
+        # so that it moves with the weight, without jumps
+        q = torch.where(r.diagonal() < 0, -q, q)
+        weight.data = q.T if wide else q  # what another use has saved stays
 
 
 def _linear(is_map: bool, before: int, behind: int, bias: bool = True) -> nn.Module:

@@ -76,7 +76,8 @@ def _label_or_not(logits: Tensor, target: Tensor, tau: float) -> Tensor:
     """Log-probabilities (N, 2) of the label and of all others together."""
     log_p = log_probabilities(logits, tau)
     others = log_p.masked_fill(target, -torch.inf).logsumexp(dim=1)
-    return torch.stack([log_p[target], others], dim=1)
+    label = log_p.masked_fill(~target, 0).sum(dim=1)
+    return torch.stack([label, others], dim=1)
 
 
 @MODELS.register_module()
@@ -110,7 +111,10 @@ class NKDLoss(DistillLoss):
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
         target, both = target_mask(preds_S, gt_labels), (preds_S, preds_T)
-        log_S, log_T = (log_probabilities(logits, 1.0)[target] for logits in both)
+        log_S, log_T = (
+            log_probabilities(logits, 1.0).masked_fill(~target, 0).sum(dim=1)
+            for logits in both
+        )
         others = divergence(
             *(non_target_log_probabilities(logits, target, self.tau) for logits in both)
         )

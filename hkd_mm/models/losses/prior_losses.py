@@ -23,6 +23,7 @@ class PriorLoss(DistillLoss):
     family = 'response'
     soft_labels = True
     minimum_at_teacher = False
+    fixed = ('strength',)
     recommended_range = dict(tau=(1, 20), strength=(0, 1.5))
 
     strength: NotNegative = 1.0  # power of the prior

@@ -69,6 +69,7 @@ class WKDLogitLoss(DistillLoss):
         'there is but one class besides the label, so the transport (beta) is 0; what '
         'is left is a weighted cross-entropy'
     )
+    fixed = ('sharpness',)
     recommended_range = dict(tau=(1, 20), regularization=(0.02, 0.2))
 
     tau: Positive = 2.0  # 8 or 6 in the paper for CIFAR-100
@@ -88,7 +89,10 @@ class WKDLogitLoss(DistillLoss):
     ) -> dict[str, Tensor]:
         target = kd_losses.target_mask(preds_S, gt_labels)
         both = preds_S, preds_T
-        log_q, log_p = (kd_losses.log_probabilities(z, 1.0)[target] for z in both)
+        log_q, log_p = (
+            kd_losses.log_probabilities(z, 1.0).masked_fill(~target, 0).sum(dim=1)
+            for z in both
+        )
         rest = (
             kd_losses.non_target_log_probabilities(z, target, self.tau).exp() * ~target
             for z in (preds_S, preds_T)

@@ -30,9 +30,11 @@ def complexity(model: nn.Module, input_size: int | tuple[int, int]) -> dict:
     image = like.new_zeros((1, getattr(model, 'in_channels', 3), *size))
     states = {module: module.training for module in model.modules()}
     model.eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(image)
-    for module, training in states.items():
-        module.training = training
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(image)
+    finally:
+        for module, training in states.items():
+            module.training = training
     count = sum(p.numel() for p in parameters)
     return dict(parameters=count, gmacs=counter.get_total_flops() / 2e9)

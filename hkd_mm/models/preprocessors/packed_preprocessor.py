@@ -76,10 +76,10 @@ class PackedPreprocessor(BaseDataPreprocessor):
         self.to_rgb, self.num_views, self.seed = to_rgb, num_views, seed
         self.input_size, self.num_classes = input_size, num_classes
         self.teacher_size = teacher_size
-        if teacher_size and not input_size:
+        if teacher_size and not 1 <= (input_size or 0) <= teacher_size:
             raise UserError(
                 f'data_preprocessor.teacher_size={teacher_size} needs input_size, the '
-                "side of the student's images; set it"
+                "side of the student's images, at most as large; set it"
             )
         for name, values in (('mean', mean), ('std', std)):
             values = torch.tensor(values, dtype=torch.float32)

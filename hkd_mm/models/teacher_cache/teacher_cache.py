@@ -157,9 +157,10 @@ class TeacherCache(Arguments):
             changes.append(f'{option}.dir=FOLDER on a larger disk')
         if limits:
             fits = int(min(budget, free) // (size / self.num_views))
+            fits *= self.average is None
             fewer = f', or with fewer views: {option}.num_views={fits}'
             raise CacheDeclined(
-                f'{self.num_views} views take {size / _GIB:.3g} GiB, more than '
+                f'{self.stored_views} views take {size / _GIB:.3g} GiB, more than '
                 f'{" and ".join(limits)}; it would fit with '
                 f'{" and ".join(changes)}{fewer if fits else ""}'
             )

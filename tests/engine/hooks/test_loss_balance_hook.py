@@ -53,7 +53,7 @@ def runner_of(model, **infos):
         hooks=[],
         train_dataloader=batches,
         message_hub=hub,
-        cfg=Config(dict(optim_wrapper=None)),
+        cfg=Config(dict(optim_wrapper=dict())),
         build_optim_wrapper=lambda _: OptimWrapper(
             torch.optim.SGD(model.parameters(), lr=0.1)
         ),
@@ -103,6 +103,20 @@ def test_without_a_cross_entropy_there_is_nothing_to_compare_with():
     )
     with pytest.raises(UserError, match='HardLabelLoss'):
         LossBalanceHook(steps=4).before_train(runner_of(model))
+
+
+def test_a_queue_that_is_another_tensor_by_then_is_put_back():
+    model = Parts(ce=1.0, kd=1.0)
+    model.student.register_buffer('past', torch.zeros(2))
+    forward = model._run_forward
+
+    def step(data, mode):
+        model.student.past = model.student.past + 1
+        return forward(data, mode)
+
+    model._run_forward = step
+    LossBalanceHook(steps=4).before_train(runner_of(model))
+    assert model.student.past.tolist() == [0, 0]
 
 
 def test_a_resumed_run_keeps_its_factors_and_needs_some():
