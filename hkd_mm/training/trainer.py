@@ -238,5 +238,5 @@ def warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
     if sum(ways.values()) > 1:
         logger.warning(
             f'{" and ".join(way for way, on in ways.items() if on)} are together on: '
-            'rare classes count twice, once drawn and once weighed; most want one of them'
+            'rare classes count twice; most want one of them'
         )
