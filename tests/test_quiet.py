@@ -13,7 +13,9 @@ from hkd_mm import compat
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = 'configs/demo/resnet18_demo.py'
 # how our own lines begin; all others with such a word are upstream's
-OURS = re.compile(r'warning: |.*- WARNING - THE TEACHER IS NEAR CHANCE')
+OURS = re.compile(
+    r'warning: |.*- WARNING - (THE TEACHER IS NEAR CHANCE|ONE CLASS ONLY)'
+)
 NOISE = re.compile(r'warn|deprecat|CastLike|CUDA_HOME', re.IGNORECASE)
 
 
