@@ -156,9 +156,8 @@ def _known(error: BaseException) -> str | None:
     if isinstance(error, KeyError) and _UNREGISTERED.search(text):
         name = _UNREGISTERED.search(text).group(1).strip('"\'')
         return (
-            f'type "{name}" of the config is not registered; check the '
-            'spelling, and write hkd_mm.X or mmrazor.X for what is not '
-            "mmpretrain's"
+            f'type "{name}" of the config is not registered; check the spelling, and '
+            "write hkd_mm.X or mmrazor.X for what is not mmpretrain's"
         )
     return None
 

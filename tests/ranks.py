@@ -43,6 +43,36 @@ def gradients(channels_last: bool) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in inner.named_parameters()}
 
 
+def balance() -> dict[str, float]:
+    """Factors of the loss; BatchNorm is in eval."""
+    from mmengine.runner import Runner
+
+    from hkd_mm.config.compose import compose_config
+    from hkd_mm.engine.hooks.loss_balance_hook import LossBalanceHook
+    from hkd_mm.engine.run_summary import bare_model
+    from hkd_mm.training.runtime import set_up_processes
+
+    many = dist.is_initialized()
+    cfg = compose_config(
+        'tiny_kd.py',
+        {
+            'model.teacher_ckpt': 'teacher.pth',
+            'batch_size': 3 if many else 6,
+            'packed': True,  # a view depends on no process
+        },
+    )
+    set_up_processes(cfg, 'pytorch' if many else 'none', 'cpu')
+    cfg.work_dir, cfg.experiment_name = 'runs', f'balance_{many}'
+    runner = Runner.from_cfg(cfg)
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    model = bare_model(runner.model)
+    for part in model.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.eval().train = lambda mode=True: None
+    LossBalanceHook(steps=9).before_train(runner)
+    return model.loss_factors
+
+
 def ranking() -> dict[str, dict[str, list]]:
     """Confidence of the teacher, and the images drawn in two epochs."""
     from mmengine.runner import Runner
@@ -148,6 +178,7 @@ def _averaged(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 TASKS = dict(
     gradients_last=lambda: gradients(True),
     gradients_first=lambda: gradients(False),
+    balance=balance,
     ranking=ranking,
     halves=halves_of_losses,
 )

@@ -76,6 +76,12 @@ def test_gradients_are_those_of_one(found, layout):
     assert max(g.abs().max().item() for g in one.values()) > 1e-3
 
 
+def test_loss_factors_are_those_of_one(found):
+    first, second = found('balance')
+    assert first == second and set(first) == {'kd', 'align'}
+    assert first == pytest.approx(ranks.balance(), rel=1e-3)
+
+
 def test_images_are_ranked_as_by_one(found):
     """Plain and packed, every image once or drawn by class."""
     each, whole = found('ranking'), ranks.ranking()

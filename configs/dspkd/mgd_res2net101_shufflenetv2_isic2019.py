@@ -6,4 +6,5 @@ model = dict(distiller=dict(
         type='hkd_mm.MGDConnector', mask='places', ratio=0.65)),
     distill_losses=dict(
         loss_ce=dict(type='hkd_mm.HardLabelLoss', loss_weight=1.0),
-        loss_mgd=dict(type='hkd_mm.MGDLoss', alpha=7e-5))))
+        loss_mgd=dict(  # 7e-5 on the sum over 2048 * 7 * 7
+            type='hkd_mm.MGDLoss', loss_weight=7.02))))

@@ -9,13 +9,7 @@ from typing import Any, NoReturn
 
 from mmengine.config import Config, DictAction
 
-from hkd_mm.config.overrides import (
-    EXCHANGES,
-    OVERRIDES,
-    PACKED,
-    NoPlaceError,
-    words,
-)
+from hkd_mm.config.overrides import EXCHANGES, OVERRIDES, PACKED, NoPlaceError, words
 from hkd_mm.config.schema import RUN_KEYS, WORDS, names_of_group, names_of_type
 from hkd_mm.config.tree import dicts, is_packed_dataset
 from hkd_mm.errors import UserError
@@ -24,10 +18,9 @@ from hkd_mm.io.schema import plain, validate
 # Always text, whatever they look like: paths may hold blanks and commas.
 _TEXT = frozenset(
     (
-        'data_root split_file ann_file image_col label_col split_col '
-        'teacher_ckpt student_ckpt ckpt '
-        'teacher_config student_config previous_stage_config load_from '
-        'work_dir out_dir dir checkpoint file store_dir'
+        'data_root split_file ann_file image_col label_col split_col teacher_ckpt '
+        'student_ckpt ckpt teacher_config student_config previous_stage_config '
+        'load_from work_dir out_dir dir checkpoint file store_dir'
     ).split()
 )
 _SIMILAR = 0.75  # difflib ratio from which a name counts as a slip

@@ -59,9 +59,8 @@ def _read_on_pair(path: str | os.PathLike, pair: str) -> Config:
         if not exchanged:
             raise
         raise UserError(
-            f'pair={pair} does not go with {path}, which builds on a value '
-            f'of the pair that it inherits ({error}); take another pair, or '
-            'a config of configs/zoo'
+            f'pair={pair} does not go with {path}, which builds on a value of the pair '
+            f'that it inherits ({error}); take another pair, or a config of configs/zoo'
         ) from error
     finally:
         Config._get_base_files = staticmethod(listed)
@@ -80,9 +79,7 @@ def _read_on_pair(path: str | os.PathLike, pair: str) -> Config:
 
 
 def load_config(
-    path: str | os.PathLike,
-    cfg_options: Options = None,
-    read_data: bool = True,
+    path: str | os.PathLike, cfg_options: Options = None, read_data: bool = True
 ) -> Config:
     """Read a config the way the tools do, with the numbers of its data.
 

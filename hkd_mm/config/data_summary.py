@@ -10,7 +10,7 @@ from mmengine.config import Config
 from hkd_mm.config import tree
 from hkd_mm.config.cfg_options import option_text
 from hkd_mm.config.overrides import num_classes
-from hkd_mm.datasets.class_weights import balanced_weights
+from hkd_mm.datasets.class_weights import balanced_weights, class_prior
 from hkd_mm.datasets.packed.top_up import topped_up
 from hkd_mm.datasets.skin_disease import EmptyPartError, SkinDisease
 from hkd_mm.errors import UserError
@@ -144,7 +144,8 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
     """Write the numbers that are counted on the data into a config.
 
     Where the config names no classes, those of the data root set the size of every
-    head; a word in ``class_weight`` becomes numbers, without ``read_data`` None.
+    head; a word in ``class_weight`` or a loss's ``class_prior`` becomes numbers,
+    without ``read_data`` None.
     """
     words = {
         node['class_weight']
@@ -153,8 +154,13 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
     }
     if isinstance(cfg.get('class_weight'), str):
         words.add(cfg.class_weight)
+    priors = [
+        node
+        for node in tree.dicts(cfg.get('model'), skip=tree.TEACHERS)
+        if isinstance(node.get('class_prior'), str)
+    ]
     named = not cfg.get('train_dataloader') or names_its_classes(cfg)
-    if read_data and (words or not named):
+    if read_data and (words or priors or not named):
         summary = summarize_data(cfg, ('train_dataloader',))
         if not named:
             fit_heads(cfg, summary.classes)
@@ -165,6 +171,10 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
         for node in [cfg._cfg_dict, *tree.dicts(cfg.get('model'), tree.TEACHERS)]:
             if node.get('class_weight') == word:
                 node['class_weight'] = value
+    for node in priors:
+        word, node['class_prior'] = node['class_prior'], None
+        if read_data:
+            node['class_prior'] = class_prior(summary.train_counts, word)
 
 
 def names_its_classes(cfg: Config) -> bool:

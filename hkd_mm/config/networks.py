@@ -44,9 +44,8 @@ def network_config(name: str, num_classes: int = 6, pretrained: bool = True) -> 
             close = difflib.get_close_matches(str(name), names, n=1)
             hint = f'did you mean {close[0]}? ' if close else ''
             raise UserError(
-                f'no network is called {name!r}; {hint}known: '
-                f'{", ".join(names)} (configs/{_MODELS}), and timm:NAME for '
-                'any of timm.list_models()'
+                f'no network is called {name!r}; {hint}known: {", ".join(names)} '
+                f'(configs/{_MODELS}), and timm:NAME for any of timm.list_models()'
             )
         file = config_root() / _MODELS / f'{name}.py'
         network = Config.fromfile(file, import_custom_modules=False).model
@@ -142,15 +141,14 @@ def fetch_network_weights(model: dict) -> None:
         if kind in ('hkd_mm.ShuffleNetV1', 'hkd_mm.ShuffleNetV2'):
             backbones.published_weights(int(kind[-1]))
         elif kind == 'hkd_mm.TimmClassifier' and not file:
-            timm_classifier.published_weights(network['model_name'])
+            name = network.get('select_from') or network['model_name']
+            timm_classifier.published_weights(name)
     barrier()
 
 
 def _move_teacher_config(cfg: Config, name: str) -> None:
     old = PurePosixPath(cfg.teacher_config)
-    known = [
-        network for network in network_names() if old.stem.startswith(f'{network}_')
-    ]
+    known = [own for own in network_names() if old.stem.startswith(f'{own}_')]
     if known:
         data = old.stem[len(max(known, key=len)) :]
         new = str(old.with_name(f'{name}{data}.py'))
@@ -178,15 +176,11 @@ def check_same_network(
 def essence(network: dict) -> dict:
     """What of a classifier config decides about its weights, but its classes."""
     loose = ('pretrained', 'loss', 'data_preprocessor', 'num_classes', 'ckpt')
-    return {
-        key: essence(value)
-        if isinstance(value, dict)
-        else type_name(value)
-        if key == 'type'
-        else value
-        for key, value in network.items()
-        if key not in loose
-    }
+    found = {key: value for key, value in network.items() if key not in loose}
+    for key, value in found.items():
+        if key == 'type' or isinstance(value, dict):
+            found[key] = type_name(value) if key == 'type' else essence(value)
+    return found
 
 
 def _shapes(network: dict) -> dict:

@@ -13,13 +13,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
-from hkd_mm.config.schema import (
-    WORDS,
-    arguments,
-    class_of_type,
-    names_of_type,
-    takes,
-)
+from hkd_mm.config.schema import WORDS, arguments, class_of_type, names_of_type, takes
 from hkd_mm.config.tree import (
     LOADERS,
     TEACHERS,
@@ -183,10 +177,9 @@ def pretrained(cfg: Config, value: bool) -> Targets:
     ones.
     """
     found = [
-        node
-        for node in dicts(cfg.get('model'), skip=TEACHERS)
-        if isinstance(node.get('pretrained'), bool)
-        or type_name(node) == 'TimmClassifier'
+        n
+        for n in dicts(cfg.get('model'), skip=TEACHERS)
+        if isinstance(n.get('pretrained'), bool) or type_name(n) == 'TimmClassifier'
     ]
     for node in found:
         yield Target(node, 'pretrained', value)
@@ -238,9 +231,8 @@ def mask_threshold(cfg: Config, value: float) -> Targets:
             continue
         if several and value != 0.5:
             raise UserError(
-                f'mask_threshold={value!r} is for one class against the '
-                f'background; of {len(classes)} classes the most probable '
-                'one counts: leave it out'
+                f'mask_threshold={value!r} is for one class against the background; of '
+                f'{len(classes)} classes the most probable one counts: leave it out'
             )
         yield Target(node, 'threshold', value)
 
@@ -260,6 +252,28 @@ def teacher_cache(cfg: Config, value: Any) -> Targets:
     old = model.get('teacher_cache')
     new = (old or dict(_CACHE)) if value is True else value or None
     yield Target(model, 'teacher_cache', new)
+
+
+def teacher_input_size(cfg: Config, value: int) -> Targets:
+    """Show the teacher the views at its own size, of images packed as large."""
+    node = preprocessor(cfg)
+    stores = [n for loader, n in packed_datasets(cfg) if loader == 'train_dataloader']
+    teacher = (cfg.get('model') or {}).get('teacher')
+    if stores and teacher and takes(node, 'teacher_size'):
+        side = stores[0]['size']
+        yield Target(node, 'teacher_size', value)
+        yield Target(node, 'input_size', side)
+        margin = max(value / side, stores[0].get('margin', 1.0))
+        yield Target(stores[0], 'margin', margin)
+
+
+def loss_balance(cfg: Config, value: Any) -> Targets:
+    """Measure the force of each part of the loss and set its factor, or not."""
+    kind = str((cfg.get('model') or {}).get('type', ''))
+    if hasattr(class_of_type(kind, 'mmpretrain'), 'loss_factors'):
+        ratio = 1.0 if value is True else value
+        hook = dict(type='hkd_mm.LossBalanceHook', ratio=ratio) if ratio else None
+        yield Target(cfg.default_hooks, 'loss_balance', hook)
 
 
 def augment(cfg: Config, value: Any) -> Targets:
@@ -328,6 +342,9 @@ OVERRIDES: dict[str, Override] = dict(
     classes=Override(classes, _DATA),
     split_seed=Override(_of_dataset('seed'), _DATA),
     input_size=Override(input_size, 'a resize or packed images'),
+    teacher_input_size=Override(
+        teacher_input_size, 'packed images and one teacher, which is frozen'
+    ),
     batch_size=Override(batch_size, 'a loader without a batch_sampler'),
     sampler=Override(sampler, 'a training loader with a Default- or BalancedSampler'),
     augment=Override(augment, 'a hkd_mm.PackedPreprocessor'),
@@ -343,6 +360,9 @@ OVERRIDES: dict[str, Override] = dict(
     ),
     seed=Override(seed, 'randomness'),
     teacher_cache=Override(teacher_cache, 'one frozen teacher (FrozenTeacherDistill)'),
+    loss_balance=Override(
+        loss_balance, 'a distiller with losses of one student (FrozenTeacherDistill)'
+    ),
     # machine
     channels_last=Override(_itself('channels_last'), ''),
     compiled=Override(
@@ -387,7 +407,7 @@ def apply_override(cfg: Config, word: str, value: Any) -> None:
         if group is not cfg or key != word:
             # copied, so that what was given is not changed later
             group[key] = ConfigDict(copied=new)['copied']
-    if '.' not in word and word not in ('teacher_cache', 'augment'):
+    if '.' not in word and word not in ('teacher_cache', 'loss_balance', 'augment'):
         cfg[word] = value
 
 
@@ -421,10 +441,9 @@ def check_top_level(cfg: Config) -> None:
             )
         group, key, _ = targets[0]
         raise UserError(
-            f'{cfg.filename}: {word} = {value!r} stands at the top and '
-            f'reaches nothing, as {key}={group.get(key)!r} stands where it '
-            f'would go; write one value at both, or give it with '
-            f'--cfg-options {word}=...'
+            f'{cfg.filename}: {word} = {value!r} stands at the top and reaches '
+            f'nothing, as {key}={group.get(key)!r} stands where it would go; write one '
+            f'value at both, or give it with --cfg-options {word}=...'
         )
 
 

@@ -49,12 +49,10 @@ def _flip(step: dict) -> dict | None:
 
 def _jitter(step: dict) -> dict | None:
     step.pop('backend', None)
-    known = ('brightness', 'contrast', 'saturation', 'hue')
-    if not all(
-        key in known and isinstance(value, _NUMBER) for key, value in step.items()
-    ):
-        return None
-    return dict(type='hkd_mm.ColorJitter', **step)
+    known = {'brightness', 'contrast', 'saturation', 'hue'}
+    if step.keys() <= known and all(isinstance(v, _NUMBER) for v in step.values()):
+        return dict(type='hkd_mm.ColorJitter', **step)
+    return None
 
 
 def _rotate(step: dict) -> dict | None:
@@ -96,9 +94,8 @@ def stock(type: Any, **step: Any) -> dict:
             interpolation='bilinear',
         )
     raise UserError(
-        f'packed=False: {name} of data_preprocessor.augment has no '
-        "counterpart in mmpretrain's pipeline; leave packed=False out, or "
-        'name another augmentation'
+        f'packed=False: {name} of data_preprocessor.augment has no counterpart in '
+        "mmpretrain's pipeline; leave packed=False out, or name another augmentation"
     )
 
 
@@ -152,18 +149,16 @@ def check_pipelines(cfg: Config) -> None:
     for loader, node in tree.packed_datasets(cfg):
         if cfg.get('packed') is False:
             raise UserError(
-                f'{cfg.filename}: packed = False stands at the top, and '
-                f'{loader} has packed images; give it with --cfg-options '
-                'packed=False'
+                f'{cfg.filename}: packed = False stands at the top, and {loader} has '
+                'packed images; give it with --cfg-options packed=False'
             )
         for part in (node, node.get('dataset') or {}):
             if part.get('pipeline'):
                 raise UserError(
-                    f'{cfg.filename}: {loader} has packed images, which run '
-                    'no pipeline; write random steps into '
-                    "data_preprocessor.augment (dict(type='hkd_mm."
-                    "HorizontalFlip', prob=0.5), ...), or begin with what "
-                    'python tools/print_config.py CONFIG --cfg-options '
+                    f'{cfg.filename}: {loader} has packed images, which run no '
+                    'pipeline; write random steps into data_preprocessor.augment '
+                    "(dict(type='hkd_mm.HorizontalFlip', prob=0.5), ...), or begin "
+                    'with what python tools/print_config.py CONFIG --cfg-options '
                     'packed=False prints of the config that it inherits'
                 )
 
@@ -246,9 +241,8 @@ def _pack_loader(loader: dict, training: bool) -> None:
     *_, holder, inner = loader, *tree.dataset_chain(loader)
     if not training and _steps(loader):
         raise UserError(
-            f'packed=True cannot do {_steps(loader)[0]["type"]} of an '
-            'evaluation pipeline; images are only resized there. Set '
-            'packed=False'
+            f'packed=True cannot do {_steps(loader)[0]["type"]} of an evaluation '
+            'pipeline; images are only resized there. Set packed=False'
         )
     resize = _resize(inner)
     inner = {key: inner[key] for key in inner if key != 'pipeline'}

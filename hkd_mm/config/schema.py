@@ -165,8 +165,7 @@ _TOP = dict(
     train_cfg=TrainLoop | None,
     **_each('val_cfg test_cfg', Loop | None),
     **_each(
-        'val_evaluator test_evaluator',
-        Annotated[list[Group | None], _ONE_OR_MORE],
+        'val_evaluator test_evaluator', Annotated[list[Group | None], _ONE_OR_MORE]
     ),
     optim_wrapper=OptimWrapper | None,
     param_scheduler=Annotated[list[Scheduler | None], BeforeValidator(_schedules)],
@@ -197,7 +196,7 @@ RunConfig = group_of(**_TOP)
 Anywhere = group_of(
     type=Text,
     num_classes=Annotated[int, Field(ge=-1, le=10**6)],  # -1: no last layer
-    num_views=_either('a number >= 1, or a list of them', Count, list[Count], None),
+    num_views=_either('an integer >= 1, or a list of them', Count, list[Count], None),
     input_size=_either('pixels', Count, list[Count], None),
     pipeline=list[Part] | None,
     data_root=Path | None,
@@ -215,6 +214,7 @@ WORDS = group_of(
         Text,
     ),
     input_size=Annotated[int, Field(ge=1, le=8192)],  # pixels of a side
+    teacher_input_size=Annotated[int, Field(ge=1, le=8192)],
     batch_size=Annotated[int, Field(ge=1, le=10**6)],
     sampler=Literal['balanced', None],
     mask_threshold=Annotated[float, Field(gt=0, lt=1)],
@@ -222,6 +222,12 @@ WORDS = group_of(
         'balanced, sqrt_balanced, None or a list of numbers > 0, one a class',
         Literal['balanced', 'sqrt_balanced', None],
         list[Positive],
+    ),
+    loss_balance=_either(
+        'True, False, a number > 0, or numbers by part such as dict(kd=0.3)',
+        bool,
+        Positive,
+        dict[str, Positive | None],
     ),
     device=Literal['auto', 'cpu', 'cuda'],
     seed=Seed | None,
@@ -342,12 +348,8 @@ def arguments(kind: Any) -> tuple[dict[str, tuple[Any, Any]], bool]:
         parameters = inspect.signature(function).parameters.values()
         try:
             hints = typing.get_type_hints(function)
-        except (
-            NameError,
-            TypeError,
-            AttributeError,
-        ):  # of another package, for its type checker
-            hints = {}
+        except (NameError, TypeError, AttributeError):
+            hints = {}  # of another package, for its type checker
         for p in parameters:
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
                 found.setdefault(p.name, (hints.get(p.name, Any), p.default))

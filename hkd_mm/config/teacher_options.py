@@ -10,7 +10,7 @@ from mmengine.config import Config
 from hkd_mm.config.cfg_options import Options, is_word, parse_options
 from hkd_mm.config.compose import apply_options, compose_config
 from hkd_mm.config.overrides import NoPlaceError
-from hkd_mm.config.tree import packed_datasets
+from hkd_mm.config.tree import packed_datasets, preprocessor
 from hkd_mm.io.schema import plain
 
 # A teacher sees the student's images and must not know its test images.
@@ -19,8 +19,9 @@ DATA = (
     'split_ratios split_seed input_size'
 ).split()
 _STUDENT_ONLY = (
-    'model teacher student pair teacher_cache teacher_config teacher_network '
-    'student_config previous_stage_config work_dir load_from resume'
+    'model teacher student pair teacher_cache teacher_input_size loss_balance '
+    'teacher_config teacher_network student_config previous_stage_config work_dir '
+    'load_from resume'
 ).split()
 
 
@@ -35,6 +36,8 @@ def teacher_options(
     """
     teacher = compose_config(path)
     handed = _data_of(cfg, teacher)
+    if side := preprocessor(cfg).get('teacher_size'):
+        handed['input_size'] = side
     if cfg.get('teacher_network'):
         handed['network'] = cfg.teacher_network
     return _with_handed(cfg, teacher, handed, options, _STUDENT_ONLY)

@@ -47,10 +47,9 @@ def check_values(cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS) -
     chosen, tested = (pixel_threshold(cfg.get(name)) for name in _EVALUATORS)
     if None not in (chosen, tested) and chosen != tested:
         raise UserError(
-            f'pixels count from {chosen:g} on in val_evaluator and from '
-            f'{tested:g} on in test_evaluator; a threshold is chosen on '
-            'validation and holds for the test: set mask_threshold, which '
-            'both take'
+            f'pixels count from {chosen:g} on in val_evaluator and from {tested:g} on '
+            'in test_evaluator; a threshold is chosen on validation and holds for the '
+            'test: set mask_threshold, which both take'
         )
     for name in loaders:
         loader = cfg.get(name) or {}

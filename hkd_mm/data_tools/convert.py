@@ -34,17 +34,15 @@ def convert_folders(
     The class is the folder that holds the image. Where the download has train and test
     folders but none for validation, ``val_ratio`` of train is drawn, stratified and by
     lesion. Where it has no such folders, or with ``ignore_split``, the split is left to
-    the data set.
+    the data set. Returned are ``images``, ``new``, ``counts`` (class -> images),
+    ``splits`` (split -> images), ``skipped`` (suffix -> files that are no image in a
+    class folder).
 
     Args:
-        rename: class of the download -> class here; several may become one, and
-            those that become '' are left out.
-        lesion_pattern: regular expression on the file name whose first group is
-            the lesion id.
-
-    Returns:
-        ``images``, ``new``, ``counts`` (class -> images), ``splits`` (split -> images),
-        ``skipped`` (suffix -> files that are no image in a class folder).
+        rename: class of the download -> class here; several may become one, and those
+            that become '' are left out.
+        lesion_pattern: regular expression on the file name whose first group is the
+            lesion id.
     """
     with ExitStack() as stack:
         entries, skipped = list_downloads(sources, out, stack)

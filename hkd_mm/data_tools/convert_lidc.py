@@ -34,19 +34,17 @@ def convert_lidc(
 ) -> dict:
     """Write ``out/Image``, ``out/Mask`` and ``out/split_dataset.csv``.
 
-    A slice is written once, with all nodules in it, if any is agreed on.
+    A slice is written once, with all nodules in it, if any is agreed on. Returned are
+    ``patients``, ``slices``, ``clean``, ``nodules``, ``unread`` (scans without an XML
+    file), ``lost`` (outlines whose slice is missing).
 
     Args:
         sources: folders with DICOM files and XML files, anywhere below.
-        window: (centre, width) in Hounsfield units, stretched to 0..65535; None
-            stores Hounsfield units + 1024.
-        clean: slices without a nodule to keep of each patient, evenly from those
-            in which no reader outlined anything.
+        window: (centre, width) in Hounsfield units, stretched to 0..65535; None stores
+            Hounsfield units + 1024.
+        clean: slices without a nodule to keep of each patient, evenly from those in
+            which no reader outlined anything.
         share: of the readers who must agree, in (0, 1].
-
-    Returns:
-        ``patients``, ``slices``, ``clean``, ``nodules``, ``unread`` (scans without an
-        XML file), ``lost`` (outlines whose slice is missing).
     """
     check_workers(workers)
     check_out(out)
@@ -61,9 +59,8 @@ def convert_lidc(
     pairs = [(scan, readings[u]) for u, scan in scans.items() if u in readings]
     if not pairs:
         raise UserError(
-            f'{" ".join(sources)}: {len(scans)} CT scans and '
-            f'{len(readings)} XML files of nodules, and no two belong '
-            'together; give the folders of both'
+            f'{" ".join(sources)}: {len(scans)} CT scans and {len(readings)} XML files '
+            'of nodules, and no two belong together; give the folders of both'
         )
     pairs.sort(key=lambda pair: pair[0].patient)
     with mark_incomplete(Path(out), 'convert_lidc.py'):
@@ -177,10 +174,9 @@ def _marked(scan: lidc.Scan, readings: lidc.Readings) -> tuple[set[int], int]:
     lost = numbers.count(None)
     if numbers and lost == len(numbers):
         raise UserError(
-            f'{readings.path}: the slices of all {lost} outlines are missing '
-            f'from the {len(scan.slices)} files of series '
-            f'{readings.series_uid}; complete its download, or take the XML '
-            'file away'
+            f'{readings.path}: the slices of all {lost} outlines are missing from the '
+            f'{len(scan.slices)} files of series {readings.series_uid}; complete its '
+            'download, or take the XML file away'
         )
     return set(numbers) - {None}, lost
 

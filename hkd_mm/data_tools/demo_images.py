@@ -71,9 +71,8 @@ def make_demo_images(
 ) -> dict:
     """Write ``num`` images of ``size`` pixels a side and their ``annotations.csv``.
 
-    Returns:
-        ``images``, ``lesions``, ``counts`` (class -> images) and ``new`` (False when
-        this very set was there already).
+    Returned are ``images``, ``lesions``, ``counts`` (class -> images) and ``new``
+    (False when this very set was there already).
     """
     check_workers(workers)
     options = dict(num=num, size=size, seed=seed)
@@ -98,10 +97,7 @@ def make_demo_images(
 
 @contextmanager
 def building(root: Path, made_by: dict) -> Iterator[bool]:
-    """Make a data root by settings that decide every pixel, or find that it exists.
-
-    Yields whether the block is to fill it.
-    """
+    """Make a data root by settings that decide every pixel; yield whether it is new."""
     mark = root / _MARK
     if mark.exists():
         if read_record(mark) != made_by:

@@ -66,11 +66,8 @@ def make_demo_slices(
     """Write slices, masks and ``split_dataset.csv``, split by patients.
 
     Half of the patients are for training, a fifth for validation. ``slices`` are of
-    each patient, of ``size`` pixels a side.
-
-    Returns:
-        ``counts`` (part -> slices), ``clean`` and ``new`` (False when this very set
-        was there already).
+    each patient, of ``size`` pixels a side. Returned are ``counts`` (part -> slices),
+    ``clean`` and ``new`` (False when this very set was there already).
     """
     check_workers(workers)
     options = dict(grade=grade, patients=patients, slices=slices, size=size, seed=seed)

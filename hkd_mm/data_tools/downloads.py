@@ -52,12 +52,9 @@ def list_downloads(
 ) -> tuple[list[Entry], Counter[str]]:
     """List the images and tables of folders and archives, nested ones included.
 
-    Archives are unpacked below ``out``, for as long as the stack is open. Also returned
-    is how many files of other suffixes were passed over.
-
-    Raises:
-        UserError: a source is missing or holds ``out``; an archive is damaged,
-            encrypted, leads out of itself, or unpacks to far more than its size.
+    Archives are unpacked below ``out``, for as long as the stack is open; one that is
+    damaged, encrypted, leads out of itself, or unpacks to far more than its size is
+    refused. Also returned is how many files of other suffixes were passed over.
     """
     entries: dict[PurePosixPath, list[Entry]] = {}
     skipped: Counter[str] = Counter()

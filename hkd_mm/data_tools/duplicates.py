@@ -133,13 +133,10 @@ def joined_names(records: Sequence, links: Iterable[Sequence[str]]) -> list[str 
 def write_groups(records: Sequence, report: dict, data_root: str, out: str) -> dict:
     """Write an annotation table whose lesions are groups of equal and near images.
 
-    Args:
-        report: of :func:`hkd_mm.data_tools.verify.verify_data`.
-
-    Returns:
-        ``groups`` of several images, ``images`` in them, ``joined`` (images in a group
-        with an image of another or of no lesion), and ``torn``, groups in several
-        parts of a given split: where there are any, the table names no parts.
+    ``report`` is that of :func:`.verify_data`. Returned are ``groups`` of several
+    images, ``images`` in them, ``joined`` (images in a group with an image of another
+    or of no lesion), and ``torn``, groups in several parts of a given split: where
+    there are any, the table names no parts.
     """
     from hkd_mm.datasets.records import ImageFinder
 

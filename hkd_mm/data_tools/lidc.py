@@ -105,8 +105,8 @@ class Agreed:
 def read_outlines(path: str | Path) -> Readings | None:
     """Read the nodules of one XML file; None for other XML files.
 
-    One with entities is refused (they may unpack without end), or far larger than
-    usual.
+    One with entities (they may unpack without end), or far larger than usual, is
+    refused.
     """
     try:
         data = Path(path).read_bytes()
@@ -284,11 +284,7 @@ def agreed_nodules(
 
 
 def fill_outlines(outlines: list[Outline], shape: tuple[int, int]) -> np.ndarray:
-    """The area inside of the outlines of one slice, (H, W) bool.
-
-    Readers drew the line around the nodule: the pixels of the line itself
-    are outside of it, those of an excluding line as well.
-    """
+    """The area inside of the outlines of one slice, (H, W) bool, without the lines."""
     mask = np.zeros(shape, np.uint8)
     for outline in outlines:
         if outline.inclusion and len(outline.points):

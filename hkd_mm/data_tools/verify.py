@@ -24,22 +24,19 @@ def verify_data(
 ) -> dict:
     """Read every file once and report the findings.
 
+    Returned are images; without_lesion, how many of them name no lesion or patient;
+    counts (split -> class -> images); unreadable (image, reason); tiny (image, width,
+    height), with a side below ``min_size`` pixels; duplicates, groups of images with
+    equal bytes; conflicting, those with several labels; near_duplicates (two images of
+    different lesions, bits); grouped_by, the kinds of leaks that were looked for; leaks
+    (kind; key; the splits and images), with ``group_near`` of near duplicates, too;
+    near_leaks, the near duplicates in different splits; ok (no unreadable file and no
+    leak).
+
     Args:
         where: sample id -> list of its splits.
-        min_size: shorter sides below this many pixels are reported as tiny.
         near: perceptual hashes (64 bits) that differ in at most this many bits are near
             duplicates; None does not look for them.
-        group_near: near duplicates in different splits are leaks.
-
-    Returns:
-        images; without_lesion, how many of them name no lesion or patient; counts
-        (split -> class -> images); unreadable (image, reason); tiny (image, width,
-        height); duplicates, groups of images with equal bytes; conflicting, those with
-        several labels; near_duplicates (two images of different lesions, bits);
-        grouped_by, the kinds of leaks that were looked for; leaks (kind; key; the
-            splits
-        and images); near_leaks, the near duplicates in different splits; ok (bool: no
-        unreadable file and no leak).
     """
     if near is not None:
         require('imagehash', '--near', 'ImageHash')

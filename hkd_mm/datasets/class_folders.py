@@ -117,9 +117,8 @@ def _refuse_twins(folders: list[Path]) -> None:
         first = known.setdefault((folder.parent, composed(folder.name)), folder)
         if first != folder:
             raise UserError(
-                f'{folder.parent} has two folders called "{composed(folder.name)}", '
-                'in composed and decomposed Unicode; move the images of one into '
-                'the other'
+                f'{folder.parent} has two folders called "{composed(folder.name)}", in '
+                'composed and decomposed Unicode; move the images of one into the other'
             )
 
 
@@ -167,9 +166,8 @@ def _labels_of(
     for label in labels:
         if is_blank(label) and label != '-1':
             raise UserError(
-                f'table {table}: an image has the label "{label}"; take such rows '
-                'out or fill them in, or name the classes with classes=[...], it '
-                'among them'
+                f'table {table}: an image has the label "{label}"; take such rows out '
+                'or fill them in, or name the classes with classes=[...], it among them'
             )
     return tuple(labels)
 
@@ -192,9 +190,8 @@ def find_classes(
     found = {composed(f.name) for part in parts for f in subfolders(part)}
     if not found:
         raise UserError(
-            f'data root {root} has no class folders and no annotations.csv; '
-            'put the images into one folder for each class, or name a '
-            'table with ann_file=FILE'
+            f'data root {root} has no class folders and no annotations.csv; put the '
+            'images into one folder for each class, or name a table with ann_file=FILE'
         )
     return tuple(sorted(found))
 

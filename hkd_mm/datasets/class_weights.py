@@ -23,10 +23,6 @@ def balanced_weights(
       sum_c n_c w_c = n; milder, a common choice when the rarest class is
       some fifty times smaller than the largest.
 
-    Args:
-        counts: samples per class, (C,).
-        classes: names, for the message.
-
     Returns:
         C floats, rounded to six digits.
 
@@ -42,11 +38,23 @@ def balanced_weights(
     for index in np.flatnonzero(counts == 0):
         name = classes[index] if classes is not None else f'number {index}'
         raise UserError(
-            f'class_weight={word}: the training split has no '
-            f'image of class {name}; add some, or set '
-            'class_weight=None'
+            f'class_weight={word}: the training split has no image of class {name}; '
+            'add some, or set class_weight=None'
         )
     raw = 1 / counts if word == 'balanced' else 1 / np.sqrt(counts)
-    return [
-        round(float(weight), 6) for weight in raw * counts.sum() / (raw * counts).sum()
-    ]
+    weights = raw * counts.sum() / (raw * counts).sum()
+    return [round(float(weight), 6) for weight in weights]
+
+
+def class_prior(counts: Sequence[int], word: str = 'train') -> list[float]:
+    """Share of each class in the training samples, to six digits; none counts as one.
+
+    Raises:
+        UserError: another word than ``train``.
+    """
+    if word != 'train':
+        raise UserError(
+            f'class_prior="{word}" must be train, None or one number a class'
+        )
+    counts = np.maximum(np.asarray(counts, dtype=np.float64), 1)
+    return [float(f'{share:.6g}') for share in counts / counts.sum()]

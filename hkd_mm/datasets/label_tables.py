@@ -116,9 +116,7 @@ def read_labels(
     """Read the records of a table, still without paths.
 
     Args:
-        columns: as the user names them.
-        image: usual names of the column of images.
-        label: usual names of the column of labels.
+        image, label: usual names of these columns.
         classes: of the one-hot form, which is read where no label column is
             found; its rows marked UNK are left out.
         companions: further tables with groups and metadata of the images.

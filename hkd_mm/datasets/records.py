@@ -46,8 +46,6 @@ class Record:
 
     Args:
         sample_id: unique within a data set.
-        path: the image file.
-        label: class name.
         lesion_id: shared by the images of one group; None when unknown.
         split: train, val or test where the data comes split, else None.
         metadata: further columns of the table, as text.
@@ -99,11 +97,8 @@ def file_stamp(path: str | os.PathLike) -> tuple[int, ...]:
 def subfolders(folder: Path) -> list[Path]:
     """Sorted folders that may hold images: not hidden, not ``originals``."""
     with os.scandir(folder) as entries:
-        return sorted(
-            folder / entry.name
-            for entry in entries
-            if entry.is_dir() and not is_skipped(entry.name)
-        )
+        names = [e.name for e in entries if e.is_dir() and not is_skipped(e.name)]
+    return sorted(folder / name for name in names)
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -247,11 +242,8 @@ class ImageFinder:
             self.elsewhere += [name] if found else []
         elif folder != '.':
             end = composed(f'/{folder}')
-            found = [
-                path
-                for path in found
-                if composed(f'/{os.path.dirname(path)}').endswith(end)
-            ]
+            parents = [composed(f'/{os.path.dirname(path)}') for path in found]
+            found = [path for path, at in zip(found, parents) if at.endswith(end)]
         return found
 
     def __call__(self, name: str) -> str | None:
@@ -354,9 +346,7 @@ def group_names(
         ``column=value`` of the last column known in the group, the first in
         order of the alphabet; None where an image has no value.
     """
-    known = [
-        [None if is_blank(value) else value.strip() for value in row] for row in values
-    ]
+    known = [[None if is_blank(v) else v.strip() for v in row] for row in values]
     if len(columns) < 2:
         return [row[0] if row else None for row in known]
     images = defaultdict(list)

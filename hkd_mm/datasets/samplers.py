@@ -85,9 +85,7 @@ class CurriculumSampler(BalancedSampler):
     teacher found it to hurt: the first batches are nearly of one class.
 
     Args:
-        power: of :class:`BalancedSampler`: 1 draws all classes equally, 0 as
-            they are; None takes every image once.
-        num_samples: as there; not with ``power`` None.
+        power: None takes every image once, without ``num_samples``.
     """
 
     def __init__(

@@ -10,12 +10,7 @@ from pathlib import Path
 import numpy as np
 from mmpretrain.datasets import BaseDataset
 
-from hkd_mm.datasets.class_folders import (
-    OWN,
-    class_names,
-    find_classes,
-    read_class_folders,
-)
+from hkd_mm.datasets import class_folders
 from hkd_mm.datasets.label_tables import Columns, named_columns, read_labels
 from hkd_mm.datasets.records import (
     SPLITS,
@@ -56,7 +51,6 @@ class SkinDisease(BaseDataset):
     ``lesion_id`` (str or None), ``metadata`` (dict of str).
 
     Args:
-        data_root: folder of the images.
         split: train, val, test or all.
         ann_file: the table, absolute or below the data root.
         image_col: column of the images, where it has another name.
@@ -70,7 +64,6 @@ class SkinDisease(BaseDataset):
             keeps it under ``work_dirs/splits``.
         split_ratios: see :func:`hkd_mm.datasets.splits.parse_ratios`.
         seed: of the split, independent of the training's.
-        kwargs: of :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:
         UserError: the data, the table or the split file is invalid.
@@ -101,10 +94,12 @@ class SkinDisease(BaseDataset):
             split_col=split_col,
         )
         self._table, self._document = ann_file, None
-        classes = class_names(classes)
+        classes = class_folders.class_names(classes)
         if classes is None and 'classes' not in self.METAINFO:
             root = check_root(data_root)
-            classes = find_classes(root, self._find_table(root), self.columns.label_col)
+            classes = class_folders.find_classes(
+                root, self._find_table(root), self.columns.label_col
+            )
         self.split, self.split_file = split, split_file
         self.split_ratios, self.seed = split_ratios, seed
         self._records: RecordSet | None = None
@@ -189,7 +184,7 @@ class SkinDisease(BaseDataset):
         """Read all images of a data root; a child may read them otherwise."""
         table = self._find_table(root)
         if table is None:
-            return read_class_folders(root, self.classes)
+            return class_folders.read_class_folders(root, self.classes)
         return self._read_table(root, table)
 
     def _infos(self) -> Iterable[dict]:
@@ -202,7 +197,7 @@ class SkinDisease(BaseDataset):
     def _find_table(self, root: Path) -> Path | None:
         if self._table:
             return root / os.path.expanduser(self._table)
-        default = root / OWN
+        default = root / class_folders.OWN
         if default.exists():
             return default
         if self.columns == Columns():
@@ -211,9 +206,9 @@ class SkinDisease(BaseDataset):
         if len(tables) != 1:
             names = ', '.join(path.name for path in tables) or 'none'
             raise UserError(
-                f'image_col, label_col, group_cols and split_col name columns of a '
-                f'table, and {root} has no {OWN} and not one other table ({names}); '
-                'name it with ann_file=FILE'
+                'image_col, label_col, group_cols and split_col name columns of a '
+                f'table, and {root} has no {class_folders.OWN} and not one other table '
+                f'({names}); name it with ann_file=FILE'
             )
         return tables[0]
 

@@ -72,9 +72,8 @@ def write_split(document: dict, path) -> None:
         AtomicBackend().put_text(_as_text(document), path)
     except OSError as error:
         raise UserError(
-            f'split file {path} cannot be written '
-            f'({error.strerror}); name another place with '
-            'split_file=FILE'
+            f'split file {path} cannot be written ({error.strerror}); name another '
+            'place with split_file=FILE'
         ) from None
 
 

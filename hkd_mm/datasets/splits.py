@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from json.encoder import encode_basestring_ascii as _as_json
 
+import numpy as np
+
 from hkd_mm.datasets.records import SPLITS, Record, columns_of
 from hkd_mm.errors import UserError
 
@@ -52,9 +54,8 @@ def parse_ratios(ratios) -> tuple[Fraction, Fraction, Fraction]:
 
 def ratio_name(ratios) -> str:
     """Percentages for a file name, such as ``80-10-10``."""
-    return '-'.join(
-        f'{float(share * 100):g}' for share in parse_ratios(ratios)
-    ).replace('.', 'p')
+    shares = parse_ratios(ratios)
+    return '-'.join(f'{float(100 * share):g}' for share in shares).replace('.', 'p')
 
 
 def data_hash(records: list[Record]) -> str:
@@ -116,13 +117,10 @@ def draw_parts(
     common = math.lcm(*totals.values())
     weights = {name: common // total for name, total in totals.items()}
     unit = math.lcm(*(share.numerator for share in shares if share))
-    costs = [
-        share and share.denominator * (unit // share.numerator) for share in shares
-    ]
+    costs = [s and s.denominator * (unit // s.numerator) for s in shares]
     filled = {name: [0] * len(shares) for name in totals}
-    open_parts = sorted(
-        (i for i in range(len(shares)) if shares[i]), key=lambda i: (-shares[i], i)
-    )
+    open_parts = [i for i, share in enumerate(shares) if share]
+    open_parts.sort(key=lambda i: -shares[i])
     parts: list[list[str]] = [[] for _ in shares]
 
     def rank(kind: str, name: str) -> bytes:  # among groups of one size, by the seed
@@ -254,3 +252,13 @@ def draw_folds(records: list[Record], count: int, seed: int = 42) -> list[dict]:
         ratios = (count - 2, 1, 1)
         folds.append(as_document(records, parts, ratios=ratios, seed=seed))
     return folds
+
+
+def balanced_choice(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """Indices of at most ``count`` images, from the classes in turn."""
+    random = np.random.default_rng(seed)
+    turns = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        turns[random.permutation(own)] = np.arange(len(own))
+    return np.lexsort((labels, turns))[:count]

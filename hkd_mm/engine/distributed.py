@@ -67,9 +67,8 @@ def init_process_group(launcher: str, device: str, **kwargs) -> None:
         local, count = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
         if local >= count:
             raise UserError(
-                f'process {local} of this machine has no GPU of '
-                f'its own (there are {count}); start at most '
-                f'{count} processes here'
+                f'process {local} of this machine has no GPU of its own (there are '
+                f'{count}); start at most {count} processes here'
             )
         init_dist(launcher, **kwargs)
     else:

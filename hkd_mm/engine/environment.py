@@ -122,11 +122,8 @@ def command_of(environment: dict) -> str:
 
 def without_places(words: Sequence[object]) -> list[str]:
     """Words of a command line; of absolute paths what others know, too."""
-    kept = []
-    for word in map(str, words):
-        key, equals, value = word.rpartition('=')
-        kept.append(f'{key}{equals}{_short(value)}')
-    return kept
+    parts = (str(word).rpartition('=') for word in words)
+    return [f'{key}{equals}{_short(value)}' for key, equals, value in parts]
 
 
 def _short(path: str) -> str:

@@ -19,9 +19,8 @@ def match_memory_order(optimizer: torch.optim.Optimizer) -> None:
                 and value.shape == parameter.shape
                 and value.stride() != parameter.stride()
             ):
-                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(
-                    value
-                )
+                ordered = torch.empty_like(parameter, dtype=value.dtype)
+                state[name] = ordered.copy_(value)
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)

@@ -38,10 +38,6 @@ def check_resumed(
 ) -> None:
     """Let a run go on only on the data it was begun on, prepared equally.
 
-    Args:
-        checkpoint: to go on from.
-        name: of the checkpoint, for the message.
-
     Raises:
         UserError: it holds weights only; the data have another split now, so images
             that the network was trained on would validate it; or they are prepared
@@ -99,10 +95,11 @@ def image_input(
     """
     while dataset is not None:
         if hasattr(dataset, 'interpolation') and hasattr(dataset, 'margin'):
-            found = dict(size=[round(dataset.size * dataset.margin)] * 2)
-            found['interpolation'] = dataset.interpolation
-            other = dataset.margin != 1
-            found['steps'] = [f'margin={dataset.margin:g}'] if other else []
+            found = dict(
+                size=[round(dataset.size * dataset.margin)] * 2,
+                interpolation=dataset.interpolation,
+                steps=[f'margin={dataset.margin:g}'] * (dataset.margin != 1),
+            )
             break
         if hasattr(dataset, 'pipeline') and not hasattr(dataset, 'dataset'):
             found = _of_pipeline(dataset.pipeline)

@@ -18,12 +18,9 @@ from hkd_mm.metric_names import CLASS_SUMMARY, MASK_SUMMARY, title_of
 def save_curves(
     records: Sequence[dict], path: str | Path, best_epoch: int | None = None
 ) -> None:
-    """Draw every loss part and every validation metric over the epochs.
+    """Draw losses and metrics, but of single classes, over the epochs of a history.
 
-    Args:
-        records: those of :class:`History`, oldest first; metrics of single
-            classes (with a slash) are not drawn.
-        best_epoch: marked by a vertical line.
+    A vertical line marks the best epoch.
     """
     rows = (('train', 'training loss'), ('val', 'validation metric'))
     figure = _figure(9, 8)
@@ -32,11 +29,8 @@ def save_curves(
         names = dict.fromkeys(n for r in records for n in r.get(part, ()))
         names = [name for name in names if '/' not in name]
         for name in names:
-            points = [
-                (r['epoch'], r[part][name])
-                for r in records
-                if r.get(part, {}).get(name) is not None
-            ]
+            points = [(r['epoch'], r.get(part, {}).get(name)) for r in records]
+            points = [(epoch, value) for epoch, value in points if value is not None]
             if points:
                 axes.plot(*zip(*points), marker='.', label=name)
         if best_epoch is not None:
@@ -131,9 +125,7 @@ def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
     speed = '' if speed is None else f', {speed:.0f} images/s'
     table.add_row('training', f'{report["training_minutes"]:.1f} min{speed}')
     if report['checkpoint']:
-        table.add_row(
-            escape(report['checkpoint']['file']),
-            f'{report["checkpoint"]["megabytes"]:.1f} MB',
-        )
+        file, size = report['checkpoint']['file'], report['checkpoint']['megabytes']
+        table.add_row(escape(file), f'{size:.1f} MB')
     table.add_row('work dir', escape(work_dir))
     return table

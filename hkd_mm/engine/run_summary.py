@@ -128,13 +128,11 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
         validation), ``validation_minutes``, ``images_per_second`` of training,
         ``student`` and ``teacher`` (``parameters``, ``gmacs``, ``gflops`` = 2 x gmacs,
         ``input_size``, height and width), ``checkpoint`` (``file`` and ``megabytes`` of
-        the best one, else of the last).
+        the best one, else of the last), ``loss_factors`` (of a balanced run, by part).
     """
     best, last = best_checkpoint(runner), last_checkpoint(runner)
-    kept = best or last
-    validated = history.validated()
-    seconds = history.total('seconds')
-    filename = runner.cfg.filename
+    kept, validated = best or last, history.validated()
+    seconds, filename = history.total('seconds'), runner.cfg.filename
     model = bare_model(runner.model)
     report = dict(
         config=Path(filename).name if filename else None,
@@ -151,7 +149,10 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
         student=_costs(getattr(model, 'student', model), input_size),
     )
     if hasattr(model, 'teacher'):
-        report['teacher'] = _costs(model.teacher, input_size)
+        own = getattr(model.data_preprocessor, 'teacher_size', None)
+        report['teacher'] = _costs(model.teacher, (own, own) if own else input_size)
+    if factors := runner.message_hub.runtime_info.get('loss_factors'):
+        report['loss_factors'] = factors
     return report
 
 

@@ -25,9 +25,6 @@ class NamedRunner(Runner):
     makes the name of the config's and the second: two runs begun in one
     second would write into each other's folders. Its dumps and a line every few steps
     go to the log file and not to the console, see :func:`is_for_console`.
-
-    Args:
-        experiment_name: what the name begins with; None takes the config's.
     """
 
     def __init__(

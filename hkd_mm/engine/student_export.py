@@ -67,10 +67,8 @@ def plain_preprocessor(config: Any) -> dict:
         config = {key: config[key] for key in _STATISTICS if key in config}
     elif kind == 'PackedMaskPreprocessor':
         known = inspect.signature(PackedMaskPreprocessor).parameters
-        config = {
-            'type': config['type'],
-            **{n: plain(config.get(n, known[n].default)) for n in _OF_MASKS},
-        }
+        values = {n: plain(config.get(n, known[n].default)) for n in _OF_MASKS}
+        config = dict(type=config['type'], **values)
     return config
 
 

@@ -169,10 +169,8 @@ def load_student(path: str | os.PathLike) -> tuple[nn.Module, dict]:
         )
     init_default_scope('mmpretrain')
     config = checked_config(meta['student'], path)
-    if meta.get('data_preprocessor'):
-        config.setdefault(
-            'data_preprocessor', checked_config(meta['data_preprocessor'], path)
-        )
+    if outer := meta.get('data_preprocessor'):
+        config.setdefault('data_preprocessor', checked_config(outer, path))
     try:
         with closed_registries():
             network = MODELS.build(config)

@@ -8,19 +8,12 @@ import numpy as np
 
 
 class Agreement(NamedTuple):
-    """Shares of equal predictions, in [0, 1]; NaN where undefined.
+    """Shares of equal predictions, in [0, 1]; NaN where undefined."""
 
-    Args:
-        same: of all images.
-        kappa: Cohen's kappa, in [-1, 1].
-        where_right: of the images that the reference gets right.
-        where_wrong: of those that it gets wrong.
-    """
-
-    same: float
-    kappa: float
-    where_right: float
-    where_wrong: float
+    same: float  # of all images
+    kappa: float  # Cohen's, in [-1, 1]
+    where_right: float  # of the images that the reference gets right
+    where_wrong: float  # of those that it gets wrong
 
 
 def agreement(

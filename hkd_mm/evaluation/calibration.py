@@ -100,10 +100,7 @@ def reliability(scores: np.ndarray, labels: np.ndarray, bins: int) -> Reliabilit
 def expected_calibration_error(
     scores: np.ndarray, labels: np.ndarray, bins: int = 15
 ) -> float:
-    """Gap between confidence and accuracy (eq. 3), a fraction in [0, 1].
-
-    ``ECE = sum_b |B_b| / N * |acc(B_b) - conf(B_b)|``; 0 is perfectly calibrated.
-    """
+    """``sum_b |B_b| / N * |acc(B_b) - conf(B_b)|`` (eq. 3), in [0, 1]; 0 is best."""
     found = reliability(scores, labels, bins)
     gaps = np.abs(found.accuracy - found.confidence)
     return float((found.counts * gaps).sum() / len(labels))

@@ -57,23 +57,21 @@ def _per_class(
 def classification_scores(
     scores: np.ndarray, labels: np.ndarray, classes: Sequence[str]
 ) -> tuple[dict[str, float], np.ndarray]:
-    """Every metric of one evaluation.
+    """Every metric of one evaluation, and its confusion matrix.
 
     Macro values are plain means over the classes that occur in ``labels``;
     ``balanced_accuracy`` is the mean sensitivity. A class that is never predicted has
     precision 0. What is undefined (sensitivity, precision, F1 without a positive;
     specificity without a negative; AUROC, one against the rest, without both) is left
-    out of the result and of the means.
+    out of the result and of the means. All are fractions but for the integral
+    ``<class>/support`` and ``predicted_classes``.
 
     Args:
         scores: (N, C) probabilities, finite, N >= 1.
         labels: (N,) ints in [0, C).
-        classes: C names.
 
     Returns:
-        The metrics, fractions in [0, 1] but for the integral ``<class>/support`` and
-        ``predicted_classes`` (for any sample, 1 to C), and the confusion matrix (C, C)
-        of counts, true class by row, predicted class by column.
+        The metrics, and counts (C, C), true class by row, predicted class by column.
     """
     from sklearn.metrics import confusion_matrix  # 0.8 s, so not at start
 
@@ -125,10 +123,7 @@ def f1_by_class(labels: np.ndarray, chosen: np.ndarray, classes: int) -> np.ndar
 def confusion_shares(
     labels: np.ndarray, chosen: np.ndarray, classes: int
 ) -> np.ndarray:
-    """Share of the images of each class (row) that is predicted as each, (C, C).
-
-    Arguments as of :func:`f1_by_class`; NaN of a class without an image.
-    """
+    """Share of each class (row) predicted as each, (C, C); as :func:`f1_by_class`."""
     from sklearn.metrics import confusion_matrix
 
     every = np.arange(classes)

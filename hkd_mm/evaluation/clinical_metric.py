@@ -68,11 +68,8 @@ class ClinicalMetric(StoredMetric):
     ) -> None:
         """Keep one batch given as whole tensors; does not wait for a device.
 
-        Args:
-            scores: (N, C) probabilities on any device.
-            labels: (N,) int64.
-            sample_ids: N names, or None.
-            index: (N,) int64, rows in the packed store, instead of ``sample_ids``.
+        Scores are (N, C) probabilities on any device, labels (N,) int64, and so is
+        ``index``, rows in the packed store, instead of ``sample_ids``.
         """
         if len(labels) != len(scores):
             raise UserError(
@@ -125,9 +122,8 @@ class ClinicalMetric(StoredMetric):
             self._reported |= {name}
             kind = 'positives' if not metrics[f'{name}/support'] else 'negatives'
             MMLogger.get_current_instance().info(
-                f'class {name} has no {kind} among the {total} evaluated '
-                'samples: its AUROC is undefined and left out of the macro '
-                'average'
+                f'class {name} has no {kind} among the {total} evaluated samples: its '
+                'AUROC is undefined and left out of the macro average'
             )
 
     def _warn_of_one_class(self, metrics: dict, classes: Sequence[str]) -> None:
@@ -159,10 +155,9 @@ def _check(scores: np.ndarray, labels: np.ndarray, names: list) -> None:
     if wrong.any():
         first = int(wrong.argmax())
         raise UserError(
-            f'sample {names[first] or f"number {first}"} has label '
-            f'{labels[first]}, but the network gives {scores.shape[1]} '
-            'scores: num_classes of the head must equal the classes of the '
-            'data set'
+            f'sample {names[first] or f"number {first}"} has label {labels[first]}, '
+            f'but the network gives {scores.shape[1]} scores: num_classes of the head '
+            'must equal the classes of the data set'
         )
     # bfloat16 softmax is off by a few 1e-3
     if scores.min() < 0 or np.abs(scores.sum(1) - 1).max() > 0.02:

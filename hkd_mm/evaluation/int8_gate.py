@@ -21,16 +21,11 @@ def compare_int8(
     limit: float,
     recall_limit: float,
 ) -> dict[str, Any]:
-    """Measure what int8 costs.
+    """Measure what int8 costs, of (N, C) logits of both networks.
 
     ``points_lost`` and their standard error, over other validation images, are of
-    balanced accuracy, ``recall`` has the same of each class with images.
-
-    Args:
-        fp32: (N, C) logits, as ``int8``.
-        measured: ``fp32`` and ``int8`` of :func:`.checks.figures`.
-        limit: of the loss, in points of balanced accuracy.
-        recall_limit: of the loss of one class, in points of its recall.
+    balanced accuracy, ``recall`` has the same of each class with images; so are the
+    limits. ``measured`` has ``fp32`` and ``int8`` of :func:`.checks.figures`.
     """
     before, after = measured['fp32'], measured['int8']
     lost = before['balanced_accuracy'] - after['balanced_accuracy']
@@ -84,18 +79,9 @@ def refuse_int8(
     """Refuse an int8 network that lost too much, in all or in one class.
 
     More than a limit is too much where chance does not explain it, in a one-sided test
-    at 5 %.
-
-    Args:
-        costs: of :func:`compare_int8`; of a segmentor without ``recall``.
-        score: what the points are of.
-        strict: a loss that may be chance is too much as well.
-
-    Returns:
-        A note on losses above a limit that may be chance, else None.
-
-    Raises:
-        UserError: naming the class and what can be done.
+    at 5 %, or if ``strict``. Returned is a note on losses that may be chance, else
+    None. ``costs`` are those of :func:`compare_int8`, of a segmentor without
+    ``recall``.
     """
     doubts = []
     for loss, chance in _losses(costs, score):
@@ -118,8 +104,7 @@ def _losses(costs: dict[str, Any], score: str) -> Iterator[tuple[str, bool]]:
     if lost > costs['limit']:
         loss = (
             f'int8 loses {lost:.2f} points of {score} on the validation split '
-            f'(standard error {error:.2f}), more than '
-            f'--int8-limit {costs["limit"]:g}'
+            f'(standard error {error:.2f}), more than --int8-limit {costs["limit"]:g}'
         )
         yield loss, lost <= _ONE_SIDED * error
     above = [

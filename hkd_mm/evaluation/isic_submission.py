@@ -20,15 +20,9 @@ def write_submission(
 ) -> None:
     """Write predictions as a CSV file that the challenges take.
 
-    A line an image, its probabilities with five digits, in the challenge's
-    order of the classes; a category that the network does not know (UNK) is 0.
-
-    Args:
-        scores: (N, C) probabilities.
-        classes: C names, in any case and order.
-
-    Raises:
-        UserError: they are the classes of neither challenge, or images lack a name.
+    A line an image, its probabilities (N, C) with five digits, in the challenge's order
+    of the classes, whose C names come in any case and order; a category that the
+    network does not know (UNK) is 0.
     """
     column = {name.upper(): index for index, name in enumerate(classes)}
     for order in CHALLENGES.values():

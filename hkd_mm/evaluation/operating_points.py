@@ -10,16 +10,11 @@ FALSE_ALARMS = np.concatenate([np.linspace(0, 0.1, 41), np.linspace(0.12, 1, 45)
 def sensitivity_at(
     truth: np.ndarray, scores: np.ndarray, weights: np.ndarray, specificity: float
 ) -> float:
-    """Highest sensitivity of a threshold that is specific enough.
+    """Highest sensitivity of a threshold that raises few enough alarms, in [0, 1].
 
-    Args:
-        truth: (N,) bool or 0 / 1, the class against the rest.
-        scores: (N,) of the class.
-        weights: (N,) how often each image counts, >= 0.
-        specificity: least share of the others without an alarm, in [0, 1].
-
-    Returns:
-        In [0, 1]; NaN without positives or without others.
+    At least the share ``specificity`` of the others is without one; of (N,) ``truth``,
+    ``scores`` of the class and ``weights``, how often each image counts. NaN without
+    positives or without others.
     """
     truth = np.asarray(truth, bool)
     order = np.argsort(-scores, kind='stable')

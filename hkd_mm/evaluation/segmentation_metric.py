@@ -9,16 +9,7 @@ import numpy as np
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.evaluation.segmentation_scores import (
-    add_patients,
-    by_patient,
-    confusion_counts,
-    hausdorff_95,
-    means,
-    named,
-    overlap_scores,
-    slice_rows,
-)
+from hkd_mm.evaluation import segmentation_scores as scoring
 from hkd_mm.evaluation.stored_metric import StoredMetric
 from hkd_mm.registry import METRICS
 from hkd_mm.structures.mask_samples import IGNORE
@@ -30,33 +21,28 @@ Result = tuple[int, np.ndarray, np.ndarray]
 
 @METRICS.register_module()
 class SegmentationMetric(StoredMetric):
-    """Overlap and boundary distance of masks.
+    """Overlap and boundary distance of masks, in the size that the network saw.
 
     ``dice``, ``iou``, ``sensitivity``, ``precision`` and ``hd95`` are means over the
-    slices (images), by :func:`overlap_scores` and :func:`hausdorff_95`; what is
+    slices (images), by :func:`.overlap_scores` and :func:`.hausdorff_95`; what is
     undefined is left out. ``patient_dice`` and so on are of the pixels of all slices of
-    a patient together, ``patient_hd95`` of the mean over these slices, each a mean over
-    the patients (else lesions) that are known. Empty truth and empty prediction have
-    dice = iou = 1 and hd95 = 0; where one of the two is empty dice = iou = 0 and hd95
-    is the diagonal of the image. Pixels of truth 255 count nowhere.
+    a patient (else lesion) together, ``patient_hd95`` of the mean over these slices,
+    each a mean over the patients that are known. Pixels of truth 255 count nowhere.
+    With several classes beside the background each has its own figures,
+    ``<class>/dice`` and so on, and the plain names are means over the classes.
 
-    Masks are compared in the size that the network saw. With several classes
-    beside the background each has its own figures, ``<class>/dice`` and so
-    on, and the plain names are means over the classes.
-
-    After an evaluation ``last`` holds, on rank 0, ``rows``, a dict a slice
-    with ``sample_id``, ``patient`` and the figures (None where undefined);
-    ``patients``, name -> ``patient_dice`` and so on; ``classes`` and
-    ``unit``, of the distances, ``mm`` or ``pixel``.
+    After an evaluation ``last`` holds, on rank 0, ``rows``, a dict a slice with
+    ``sample_id``, ``patient`` and the figures (None where undefined); ``patients``,
+    name -> ``patient_dice`` and so on; ``classes`` and ``unit``, of the distances,
+    ``mm`` or ``pixel``.
 
     Args:
-        threshold: probability from which a pixel is of the class, where the
-            network gives one; in (0, 1).
+        threshold: probability from which a pixel is of the class, where the network
+            gives one; in (0, 1).
         spacing: height and width of a pixel of the compared masks in mm, or their
             common value; None takes ``spacing`` of the data set, or its ``extents``
             (sample id -> height and width of the whole image), else counts pixels.
         hd95: False leaves the distances out, which cost most of the time.
-        collected: of :class:`.StoredMetric`.
     """
 
     def __init__(
@@ -91,14 +77,9 @@ class SegmentationMetric(StoredMetric):
     ) -> None:
         """Keep the figures of one batch given as whole tensors.
 
-        Args:
-            probabilities: (B, C, h, w) on any device; C = 1 of one class,
-                else with the background.
-            masks: (B, h, w) uint8 class ids, or 255.
-            index: (B,) int64, rows in the packed store.
-
-        Raises:
-            UserError: probabilities are NaN, or masks do not fit them.
+        Probabilities are (B, C, h, w) on any device, C = 1 of one class, else with the
+        background; masks (B, h, w) uint8 class ids, or 255; ``index`` (B,) int64, rows
+        in the packed store.
         """
         sizes = tuple(probabilities.shape[2:]), tuple(masks.shape[1:])
         if len(probabilities) != len(masks) or sizes[0] != sizes[1]:
@@ -117,12 +98,12 @@ class SegmentationMetric(StoredMetric):
             if not finite[one] or not fits.all():
                 name = self.sample_names(index)[one] or row
                 raise UserError(_wrong_sample(name, finite[one], classes))
-            counts = confusion_counts(predicted[one], truth[one], classes)
+            counts = scoring.confusion_counts(predicted[one], truth[one], classes)
             distances = np.full(classes - 1, np.nan)
             if self.hd95:
                 counted = np.where(truth[one] == IGNORE, 0, predicted[one])
                 distances[:] = [
-                    hausdorff_95(counted == k, truth[one] == k, sizes[one])
+                    scoring.hausdorff_95(counted == k, truth[one] == k, sizes[one])
                     for k in range(1, classes)
                 ]
             self.results.append((row, counts, distances))
@@ -150,30 +131,30 @@ class SegmentationMetric(StoredMetric):
         rows, counts, distances = zip(*results)
         counts = np.stack(counts)
         classes = self.class_names(counts.shape[1])[1:]
-        figures = overlap_scores(counts)
+        figures = scoring.overlap_scores(counts)
         if self.hd95:
             figures['hd95'] = np.stack(distances)
         meta = self.dataset_meta or {}
         names = self.sample_names(torch.tensor(rows))
         groups = meta.get('groups') or {}
         patients = [groups.get(name) for name in names]
-        found = by_patient(counts, patients, figures.get('hd95'))
+        found = scoring.by_patient(counts, patients, figures.get('hd95'))
         in_mm = self._known_spacing() or meta.get('extents')
         self.last = dict(
-            rows=slice_rows(names, patients, figures, classes),
+            rows=scoring.slice_rows(names, patients, figures, classes),
             patients={
                 patient: {
                     key: value
                     for name, values in one.items()
-                    for key, value in named(name, values, classes).items()
+                    for key, value in scoring.named(name, values, classes).items()
                 }
                 for patient, one in found.items()
             },
             classes=classes,
             unit='mm' if in_mm else 'pixel',
         )
-        add_patients(figures, found)
-        return means(figures, classes)
+        scoring.add_patients(figures, found)
+        return scoring.means(figures, classes)
 
 
 def _spacing_pair(
@@ -196,9 +177,8 @@ def _wrong_sample(name: str | int, finite: bool, classes: int) -> str:
     """Message on a sample whose probabilities, else its mask, are wrong."""
     if finite:
         return (
-            f'the mask of sample {name} has a class beyond {classes - 1}, the '
-            'last that the network knows: num_classes must equal the classes '
-            'of the data set'
+            f'the mask of sample {name} has a class beyond {classes - 1}, the last '
+            'that the network knows: num_classes must equal the classes of the data set'
         )
     return (
         f'probabilities of sample {name} are NaN or infinite: the network has '

@@ -23,18 +23,12 @@ def confusion_counts(
 
 
 def overlap_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Overlap of every class but the background.
+    """Overlap of every class but the background, name -> (..., C - 1) of (..., C, C).
 
-    With true positive (TP), false positive (FP) and false negative (FN)
-    pixels of a class: dice ``2 TP / (2 TP + FP + FN)``, iou ``TP / (TP + FP + FN)``,
-    both 1 where truth and prediction are empty; sensitivity ``TP / (TP + FN)``, NaN
-    where the truth is empty; precision ``TP / (TP + FP)``, NaN where the prediction is.
-
-    Args:
-        confusion: (..., C, C) counts, see :func:`confusion_counts`.
-
-    Returns:
-        Name -> (..., C - 1) float64.
+    With true positive (TP), false positive (FP) and false negative (FN) pixels of a
+    class: dice ``2 TP / (2 TP + FP + FN)``, iou ``TP / (TP + FP + FN)``, both 1 where
+    truth and prediction are empty; sensitivity ``TP / (TP + FN)``, NaN where the truth
+    is empty; precision ``TP / (TP + FP)``, NaN where the prediction is.
     """
     right = np.diagonal(confusion, axis1=-2, axis2=-1)[..., 1:]
     true = confusion.sum(-1)[..., 1:]
@@ -50,17 +44,14 @@ def overlap_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
 def hausdorff_95(
     predicted: np.ndarray, truth: np.ndarray, spacing: Sequence[float] = (1.0, 1.0)
 ) -> float:
-    """95th percentile of the Hausdorff distance of two masks.
+    """95th percentile of the Hausdorff distance of two masks, (h, w) bool.
 
-    The edge of a mask is its pixels with one of four neighbours outside of it; beyond
-    the image is outside. Of all distances from an edge pixel of one mask to the nearest
-    of the other the 95th percentile is taken (linear between ranks), in both
-    directions, and the larger returned, as MONAI 1.6 does with
-    ``compute_hausdorff_distance(percentile=95, directed=False)``.
-
-    Two empty masks are 0 apart. Where one of them is empty there is no
-    distance; the diagonal of the image stands for it. Masks are (h, w) bool,
-    ``spacing`` is the height and width of a pixel, in the unit of the result.
+    The edge of a mask is its pixels with one of four neighbours outside of it or of the
+    image. Of all distances from an edge pixel of one mask to the nearest of the other
+    the 95th percentile is taken (linear between ranks), in both directions, and the
+    larger returned, as MONAI 1.6 does with ``compute_hausdorff_distance(percentile=95,
+    directed=False)``, in the unit of ``spacing``, a pixel's height and width. Two empty
+    masks are 0 apart; for one the diagonal of the image stands.
     """
     from scipy.ndimage import binary_erosion
 
@@ -102,18 +93,11 @@ def by_patient(
     patients: Sequence[str | None],
     distances: np.ndarray | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Figures of each patient.
+    """Figures of each patient, sorted -> ``patient_dice`` and so on -> (C - 1,).
 
-    Overlap is that of the pixels of all slices together, the distance the
-    mean over the slices: they need not be neighbours.
-
-    Args:
-        counts: (N, C, C), see :func:`confusion_counts`.
-        patients: N names; slices of None are left out.
-        distances: (N, C - 1).
-
-    Returns:
-        Patient, sorted -> ``patient_dice`` and so on -> (C - 1,).
+    Overlap is that of the pixels of all slices together, of counts (N, C, C), the
+    distance (N, C - 1) the mean over the slices: they need not be neighbours. Slices of
+    the patient None are left out.
     """
     indices = defaultdict(list)
     for index, patient in enumerate(patients):
@@ -185,7 +169,4 @@ def mean_by_group(values: np.ndarray, groups: Sequence[str]) -> dict[str, float]
 
 def _mean(values: np.ndarray) -> np.ndarray:
     """Mean over the first axis of what is no NaN; NaN where nothing is."""
-    known = ~np.isnan(values)
-    total = np.where(known, values, 0.0).sum(0)
-    count = known.sum(0)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return np.ma.filled(np.ma.masked_invalid(values).mean(0), np.nan)

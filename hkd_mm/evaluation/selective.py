@@ -17,12 +17,9 @@ _DIGITS = 1e6
 def risk_coverage(
     scores: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Error rate of the k images of the highest confidence, k = 1 to N.
+    """Coverage k / N and error rate of the k most confident images, (N,) each.
 
     Images of equal confidence count as their mean, so that their order does not matter.
-
-    Returns:
-        Coverage k / N and risk, each (N,).
     """
     confidence = scores.max(1)
     wrong = (scores.argmax(1) != labels).astype(float)
@@ -46,23 +43,17 @@ def best_aurc(error: float, count: int) -> float:
 
 
 class ConfidenceThreshold(NamedTuple):
-    """A threshold and its effect on the n images it was fitted on.
+    """A threshold and its effect on the images it was fitted on."""
 
-    Args:
-        probability: None where no threshold is high enough.
-        coverage: share of the images that are answered.
-        accuracy: of those answers, 0 without any; where lesions are known,
-            the mean over lesions of the share of each that is right.
-    """
-
-    probability: float | None
-    coverage: float
+    probability: float | None  # None where no threshold is high enough
+    coverage: float  # share of the images that are answered
+    # of those answers, 0 without any: the mean over lesions of the share that is right
     accuracy: float
     n: int
 
 
 def wilson_lower(right: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Lower end of the 95 % Wilson interval of ``right / count``, count >= 1.
+    """Lower end of the 95 % interval of ``right / count``, count >= 1.
 
     Wilson, J. Am. Stat. Assoc. 22:209, 1927.
     """
@@ -80,15 +71,11 @@ def confidence_threshold(
 ) -> ConfidenceThreshold:
     """Fit the smallest probability that makes answers accurate enough.
 
-    Answers are confident at or above it. Of its digits six are kept, rounded down.
-    Images of one lesion are no independent answers: they count as one, right by the
-    share of those that are confident and right.
-
-    Args:
-        scores: of images that are not the test's, as ``labels``.
-        accuracy: that the lower end of the 95 % Wilson interval reaches, in (0, 1).
-        lesions: (N,) int, equal for images of one lesion; None where each
-            counts for itself.
+    Answers are confident at or above it, six digits of it, rounded down, if the lower
+    end of the 95 % Wilson interval reaches the ``accuracy``, in (0, 1). Images of one
+    lesion, equal in ``lesions`` (N,) int, are no independent answers: they count as
+    one, right by the share of those that are confident and right. None may be of the
+    test split.
     """
     confidence = np.floor(scores.max(1) * _DIGITS) / _DIGITS
     right = scores.argmax(1) == labels
@@ -149,10 +136,9 @@ def confident_by_class(
 ) -> dict[str, dict[str, int]]:
     """Count confident answers by class; none without a threshold.
 
-    Returns:
-        Name -> ``images`` of the class, how many of them are ``confident_correct`` and
-        ``confident_wrong``, and ``confident_predicted``, the confident answers that
-        name it, whatever the images show.
+    Name -> ``images`` of the class, how many of them are ``confident_correct`` and
+    ``confident_wrong``, and the confident answers that name it
+    (``confident_predicted``).
     """
     named = scores.argmax(1)
     confident, right = _confident(scores, probability), named == labels

@@ -78,20 +78,12 @@ def paired_difference(
     ``sd**2 / S``, and that of the images, from bootstrap samples of whole lesions which
     both methods and all seeds share. Interval and p come from a t distribution with
     Satterthwaite's degrees of freedom. What seeds and images do together is in both
-    parts, so the test errs on the careful side.
+    parts, so the test errs on the careful side; with one seed it is of the images only.
 
     Args:
         labels: (N,) int.
-        method: (S, N) int, predicted classes, a row a seed.
-        baseline: (S, N) int, of the same seeds in the same order.
-        groups: (N,) lesion of each image; images of a lesion are drawn together.
-        resamples: bootstrap samples, drawn by ``seed``.
-
-    Returns:
-        With one seed its interval and p are of the images only.
-
-    Raises:
-        UserError: all images are of one lesion.
+        method: (S, N) int, predicted classes, a row a seed; ``baseline`` in its order.
+        groups: (N,) lesion of each image; of a single one a ``UserError``.
     """
     from scipy.stats import t as student_t
 
@@ -139,10 +131,8 @@ def bootstrap_interval(
     """95 % percentile interval of the mean score over other test splits.
 
     Bootstrap samples are of whole lesions, the networks stay; those for which there is
-    no score (NaN) do not count. Arguments as of :func:`paired_difference`.
-
-    Returns:
-        Its ends; NaN where no sample has a score.
+    no score do not count, and without any the ends are NaN. Arguments as of
+    :func:`paired_difference`.
     """
     chosen = np.atleast_2d(chosen)
     means = [
@@ -166,10 +156,7 @@ def bootstrap_mean(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P values adjusted for all comparisons together, in the same order.
-
-    Holm, Scand. J. Stat. 6, 1979.
-    """
+    """P values after Holm (Scand. J. Stat. 6, 1979), in the same order."""
     order = np.argsort(p_values)
     ranked = np.asarray(p_values, float)[order] * np.arange(len(order), 0, -1)
     adjusted = np.empty_like(ranked)

@@ -11,13 +11,7 @@ from hkd_mm.structures.packed_samples import row_of
 
 
 class StoredMetric(BaseMetric):
-    """A metric that looks sample ids up in the data set's packed store.
-
-    Args:
-        collect_device: where ranks exchange results, ``cpu`` or ``gpu``.
-        prefix: put before every name, with a slash.
-        collect_dir: shared folder for the exchange through ``cpu``.
-    """
+    """A metric that looks sample ids up in the data set's packed store."""
 
     def __init__(
         self,
@@ -32,11 +26,7 @@ class StoredMetric(BaseMetric):
         self._ids: list[str] = []
 
     def sample_names(self, index: Tensor) -> list[str | None]:
-        """Sample ids, None each where the data set names no store.
-
-        Args:
-            index: (N,) int64, rows with the number of the copy.
-        """
+        """Ids of rows, (N,) int64; None each where the data set names no store."""
         folder = (self.dataset_meta or {}).get('packed_store')
         if folder is None:
             return [None] * len(index)

@@ -59,12 +59,8 @@ def run_tool(
     """Run a tool of ``tools`` to its end; however this returns, its process has ended.
 
     Its output is added to the ``log``. ``should_stop`` is called every second; True
-    ends the process. ``threads`` are those of its CPU operators.
-
-    Raises:
-        Failed: it ended with an error.
-        ChildStopped: because of ``should_stop``.
-        Interrupted: somebody else ended it.
+    ends the process, by :class:`ChildStopped`. ``threads`` are those of its CPU
+    operators.
     """
     command = [sys.executable, str(TOOLS / tool), *arguments]
     command += ['--cfg-options', *options] if options else []
@@ -74,7 +70,7 @@ def run_tool(
         env = {} if threads is None else dict(OMP_NUM_THREADS=str(threads))
         child = start(command, stream, env)
     try:
-        while (code := _code(child)) is None:
+        while (code := _code(child, LOOK)) is None:
             if should_stop():
                 raise ChildStopped
     finally:
@@ -96,7 +92,7 @@ def start(command: list[str], stream: IO, env: dict[str, str]) -> subprocess.Pop
     )
 
 
-def _code(child: subprocess.Popen, seconds: float = LOOK) -> int | None:
+def _code(child: subprocess.Popen, seconds: float) -> int | None:
     with suppress(subprocess.TimeoutExpired):
         return child.wait(seconds)
 

@@ -45,12 +45,9 @@ class MethodResult:
     predictions: Predictions
     milliseconds: float = math.nan  # that an image takes; NaN: nobody has timed it
     interval: tuple[float, float] = (math.nan, math.nan)  # 95 %, over other test splits
-    against: dict[str, significance.Difference] = field(
-        default_factory=dict
-    )  # by baseline
-    adjusted: dict[str, float] = field(
-        default_factory=dict
-    )  # p after Holm's correction
+    # by baseline; p after Holm's correction
+    against: dict[str, significance.Difference] = field(default_factory=dict)
+    adjusted: dict[str, float] = field(default_factory=dict)
     fewer_seeds: bool = False  # its row asks for fewer than others have
 
     @property
@@ -78,8 +75,7 @@ class MethodResult:
     def test(self, metric: str) -> tuple[float, float]:
         """Mean and sample sd over the runs; a figure of the network has no sd.
 
-        Weights are in millions, operations in 1e9. NaN of a segmentor that lacks the
-        figure in a run.
+        Weights are in millions, operations in 1e9. NaN where a run lacks the figure.
         """
         if metric == 'milliseconds':
             return self.milliseconds, math.nan
@@ -181,10 +177,9 @@ def _lines(folder: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def compare_outcomes(outcomes: list[MethodResult], study: Study) -> None:
-    """Fill in the intervals, and the differences to the baselines.
+    """Fill in intervals, and differences to the baselines of rows with as many seeds.
 
-    Where all images are of one patient or lesion there are none, and no row
-    that asks for fewer seeds is paired with the others.
+    Where all images are of one patient or lesion there are none.
     """
     most = max((len(one.predictions.chosen) for one in outcomes), default=0)
     measured = [key for key in study.metrics if key not in (*OF_NETS, *OF_MASKS)]

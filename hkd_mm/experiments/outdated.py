@@ -191,7 +191,7 @@ def without_data_root(options: list[str]) -> list[str]:
 def sweep_settings(
     sweep: Sweep, work_dir: Path, options: list[str]
 ) -> dict[str, str | None]:
-    """Settings that must not change while a sweep goes on, None where not known here.
+    """Settings that stay while a sweep goes on, None where not known here.
 
     The numbers of a grid may become more, ``trials`` too.
     """
@@ -223,10 +223,7 @@ def sweep_settings(
 
 
 def check_settings(study, settings: dict[str, str | None], work_dir: Path) -> None:
-    """Refuse to mix trials of several settings in one sweep.
-
-    What is None now is not compared; what was None is stored when it is known.
-    """
+    """Refuse to mix trials of several settings; what was None is stored once known."""
     before = study.user_attrs.get(_SETTINGS)
     if before is None:
         study.set_user_attr(_SETTINGS, settings)

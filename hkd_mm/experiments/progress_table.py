@@ -92,13 +92,10 @@ class StudyProgress(ProgressTable):
             by_row[run.row.name].append(run)
         metric = f'{self.study.compared_by} on validation'
         logs = f'logs in {self.runs[0].root(self.work_dir)}/<row>/console.log'
-        rows = (
-            [
-                runs[0].row.title,
-                *(self._cell(run.folder(self.work_dir)) for run in runs),
-            ]
+        rows = [
+            [runs[0].row.title, *(self._cell(r.folder(self.work_dir)) for r in runs)]
             for runs in by_row.values()
-        )
+        ]
         columns = ['network', *(run.column for run in max(by_row.values(), key=len))]
         caption = '; '.join([self.summary(), metric, logs])
         return table_text.make_table(self.study.title, columns, rows, caption=caption)
@@ -161,24 +158,21 @@ class SweepProgress(ProgressTable):
         return text
 
     def table(self) -> Table:
-        table = Table(title=self.sweep.title, caption=self.summary())
-        names = list(self.sweep.space)
+        names, rows = list(self.sweep.space), []
         short = [name.rsplit('.', 1)[-1] for name in names]
-        for name in ('trial', *short, 'epoch', self.sweep.metric, 'state'):
-            table.add_column(name)
+        columns = ['trial', *short, 'epoch', self.sweep.metric, 'state']
         for trial in self._chosen():
             params, step = params_of(trial), trial.last_step
             value = trial.value
             if value is None:
                 value = trial.intermediate_values.get(step)
-            table.add_row(
-                str(trial.number),
-                *(table_text.format_setting(params.get(name, '')) for name in names),
-                '' if step is None else str(step),
-                table_text.format_figure(value),
-                trial.state.name.lower(),
-            )
-        return table
+            settings = [table_text.format_setting(params.get(n, '')) for n in names]
+            epoch = '' if step is None else str(step)
+            figure, state = table_text.format_figure(value), trial.state.name.lower()
+            rows.append([str(trial.number), *settings, epoch, figure, state])
+        return table_text.make_table(
+            self.sweep.title, columns, rows, len(columns), self.summary()
+        )
 
     def _chosen(self) -> list:
         trials = self.queue.trials

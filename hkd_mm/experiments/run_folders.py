@@ -131,10 +131,7 @@ def read_history(folder: Path) -> list[EpochRecord]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that is whole or not there; its folder is made.
-
-    A byte of a file name that is no UTF-8 is written as JSON escapes it.
-    """
+    """Write a file that is whole or not there, of any text; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, 'w', encoding='utf-8', errors='backslashreplace') as file:
         file.write(text)

@@ -84,14 +84,9 @@ def run_study(
         check_class_columns(study, runs, options, folder)
         kept = handle_outdated(runs, fingerprints, folder, outdated)
         write_plan(Plan(study, seeds), folder)
+        given = runs, folder, options, jobs, fingerprints
         executor = RunExecutor(
-            runs,
-            folder,
-            options,
-            jobs,
-            fingerprints,
-            lambda line: progress.print(line),
-            study.compared_by,
+            *given, lambda line: progress.print(line), study.compared_by
         )
         progress = StudyProgress(chosen, folder, runs, executor.how_far)
         with progress:
@@ -141,11 +136,10 @@ def _choose(study: Study, rows: list[str] | None) -> Study:
     """The rows to train, with those they come after."""
     if not rows:
         return study
-    names = {row.name for row in study.rows}
+    names = [row.name for row in study.rows]
     for name in rows:
         if name not in names:
-            known = ', '.join(row.name for row in study.rows)
-            raise UserError(f'--rows {name}: {study.path} has {known}')
+            raise UserError(f'--rows {name}: {study.path} has {", ".join(names)}')
     wanted = set(rows)
     for row in reversed(study.rows):  # what a row builds on is above it
         if row.name in wanted:
@@ -190,18 +184,16 @@ def _check_columns(study: Study, columns: list[str], data, data_name: str) -> No
         name, _, figure = column.rpartition('/')
         if name not in classes:
             raise UserError(
-                f'{study.path}: metrics has {column}, but the classes of '
-                f'{data_name} with figures of their own are '
-                f'{", ".join(classes) or "none"}; name the columns after '
-                'them, or take a --size of the study that does'
+                f'{study.path}: metrics has {column}, but the classes of {data_name} '
+                f'with figures of their own are {", ".join(classes) or "none"}; name '
+                'the columns after them, or take a --size of the study that does'
             )
         if masks or figure in _WITHOUT_IMAGES:
             continue
         if not counts[classes.index(name)]:
             raise UserError(
-                f'{study.path}: metrics has {column}, but {data_name} has no '
-                f'test image of {name}; take the column out, or give another '
-                'split'
+                f'{study.path}: metrics has {column}, but {data_name} has no test '
+                f'image of {name}; take the column out, or give another split'
             )
 
 
@@ -232,11 +224,7 @@ def provide_folds(study: Study, options: list[str], work_dir: Path, folds: int) 
 
 
 def time_networks(runs: list[Run], work_dir: Path, log: Callable[[str], None]) -> None:
-    """Leave ``latency.json`` in a run of each row, unless all have one.
-
-    Batches of one image, in torch, on all cores, in turns, so that ratios hold. What
-    cannot be timed leaves its column empty.
-    """
+    """Time a run of each row in turns (``latency.json``), unless all have been."""
     folders: dict[str, Path] = {}
     for run in runs:
         folder = run.folder(work_dir)
@@ -244,9 +232,8 @@ def time_networks(runs: list[Run], work_dir: Path, log: Callable[[str], None]) -
             folders.setdefault(run.row.name, folder)
     if all((f / 'latency.json').is_file() for f in folders.values()):
         return
-    arguments = ['--for-report', '--runtimes', 'eager', '--batch', '1']
-    arguments += ['--rounds', '3', '--threads', str(default_workers())]
-    arguments += ['--seconds', '0.5']
+    arguments = '--for-report --runtimes eager --batch 1 --rounds 3'.split()
+    arguments += ['--seconds', '0.5', '--threads', str(default_workers())]
     arguments += [f'{name}={folder}' for name, folder in folders.items()]
     try:
         child_processes.run_tool('latency.py', arguments, work_dir / 'latency.log')

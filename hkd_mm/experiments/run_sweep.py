@@ -135,10 +135,7 @@ def _print_result(queue: TrialQueue, progress: SweepProgress) -> dict:
 def run_here(
     command: list[str], workers: int, work_dir: Path, update: Callable[[], None]
 ) -> list[str]:
-    """Run workers side by side, with an ``update`` a second; why workers failed.
-
-    They share the cores, and the GPUs in turn.
-    """
+    """Run workers on shared cores and GPUs, ``update`` each second; why they failed."""
     folder = work_dir / 'workers'
     folder.mkdir(parents=True, exist_ok=True)
     logs = [folder / f'{os.getpid()}_{i}.log' for i in range(workers)]

@@ -10,7 +10,7 @@ from rich.text import Text
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import answers_one_class
 from hkd_mm.experiments.run_folders import RunReport, figure, read_report
-from hkd_mm.experiments.table_text import make_console
+from hkd_mm.experiments.table_text import make_console, make_table
 from hkd_mm.inference.student import named
 from hkd_mm.metric_names import CLASS_SUMMARY, title_of
 
@@ -59,27 +59,22 @@ def read_row(run: str) -> RunRow:
 def _table(rows: list[RunRow], title: str | None) -> Table:
     """The best of each metric is bold."""
     splits = sorted({row.split for row in rows})
-    table = Table(title=title)
-    table.add_column('network')
-    if len(splits) > 1:
-        table.add_column('split')
-    for header in (*map(title_of, _METRICS), 'parameters', 'GMACs', 'minutes'):
-        table.add_column(header, justify='right')
+    several, cells = len(splits) > 1, []
+    columns = ['network', *['split'] * several, *map(title_of, _METRICS)]
     best = {key: max(row.metrics.get(key) or 0 for row in rows) for key in _METRICS}
     for row in rows:
         network = row.report.get('student') or {}
-        table.add_row(
-            row.name + ' *' * answers_one_class(row.metrics),
-            *[row.split] * (len(splits) > 1),
-            *(
-                Text('-' if v is None else f'{v:.3f}', 'bold' if v == best[key] else '')
-                for key, v in ((key, row.metrics.get(key)) for key in _METRICS)
-            ),
-            f'{figure(network, "parameters") / 1e6:.3f} M',
-            f'{figure(network, "gmacs"):.3f}',
-            f'{row.report["training_minutes"]:.1f}',
-        )
-    table.caption = f'on the {" or the ".join(splits)} split'
+        figures = [
+            Text('-' if v is None else f'{v:.3f}', 'bold' if v == best[key] else '')
+            for key, v in ((key, row.metrics.get(key)) for key in _METRICS)
+        ]
+        parameters = f'{figure(network, "parameters") / 1e6:.3f} M'
+        costs = [parameters, f'{figure(network, "gmacs"):.3f}']
+        marked = row.name + ' *' * answers_one_class(row.metrics)
+        minutes = f'{row.report["training_minutes"]:.1f}'
+        cells.append([marked, *[row.split] * several, *figures, *costs, minutes])
+    caption = f'on the {" or the ".join(splits)} split'
     if any(answers_one_class(row.metrics) for row in rows):
-        table.caption += '; * ONE CLASS ONLY: predicts one for every image'
-    return table
+        caption += '; * ONE CLASS ONLY: predicts one for every image'
+    columns += ['parameters', 'GMACs', 'minutes']
+    return make_table(title, columns, cells, 1 + several, caption)

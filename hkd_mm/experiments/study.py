@@ -45,30 +45,21 @@ _Some = Field(min_length=1)
 
 @dataclass(frozen=True)
 class StudyRow:
-    """One line of the table: a config that is trained once a seed.
-
-    Args:
-        name: folder of its runs; ``after`` and ``baselines`` refer to it.
-        title: shown to the reader.
-        config: file.
-        options: as ``--cfg-options``; in texts ``{runs}`` stands for the folder of all
-            runs of the seed, ``{work_dir}`` for the study's, ``{seed}`` for the seed;
-            ``{work_dir}/seed0`` is that of the first seed, in the same fold.
-        after: rows whose run of the same seed comes first, or that of their last one.
-        tested: against the baselines; a teacher, say, is not.
-        paper: the paper's figures: fractions, ``minutes`` of training.
-        seeds: how many of the study's, the first ones; None: all.
-    """
+    """One line of the table: a config that is trained once a seed."""
 
     __pydantic_config__ = ConfigDict(extra='forbid')
-    name: RowName
+    name: RowName  # folder of its runs; ``after`` and ``baselines`` refer to it
     title: str
     config: Path
+    # as --cfg-options; in texts {runs} stands for the folder of all runs of the seed,
+    # {work_dir} for the study's, {seed} for the seed; {work_dir}/seed0 is that of the
+    # first seed, in the same fold
     options: dict[str, Any] = field(default_factory=dict)
-    after: tuple[str, ...] = ()
-    tested: bool = True
+    after: tuple[str, ...] = ()  # rows whose run of the seed, or last one, comes first
+    tested: bool = True  # against the baselines; a teacher, say, is not
+    # the paper's figures: fractions, ``minutes`` of training
     paper: dict[str, FiniteFloat] = field(default_factory=dict)
-    seeds: Annotated[int, Field(ge=1)] | None = None
+    seeds: Annotated[int, Field(ge=1)] | None = None  # the first ones; None: all
 
 
 @dataclass(frozen=True)
@@ -170,10 +161,6 @@ def read_study(path: str | os.PathLike, size: str | None = None) -> Study:
     """Read a study file, see docs/compare.md, at one of its ``sizes``.
 
     Rows that only the size has come first.
-
-    Raises:
-        UserError: it is no study, has no such size, names that no row has, or
-            rows that wait for each other.
     """
     file = validate(_StudyFile, read_keys(path), str(path))
     title, options, rows = file.title or Path(path).stem, file.options, file.rows

@@ -267,10 +267,7 @@ def _chosen_by(file: Path, options: dict[str, Any]) -> str:
     name = name[0] if isinstance(name, list) and name else name
     if isinstance(name, str) and name in METRICS:
         return name
-    masks = any(
-        type_name(node) == 'SegmentationMetric'
-        for node in dicts(cfg.get('val_evaluator'))
-    )
+    masks = 'SegmentationMetric' in map(type_name, dicts(cfg.get('val_evaluator')))
     return MAIN['segmentation' if masks else 'classification']
 
 
@@ -345,10 +342,9 @@ def optuna():
 
 
 def distribution(entry: Entry, grid: bool = False) -> Any:
-    """An entry of the space as an Optuna distribution; a ValueError of a bad range.
+    """An Optuna distribution; a ValueError of a bad range.
 
-    Numbers of a grid become ranges: Optuna never lets a list of choices grow, and a
-    grid may be made finer later.
+    Numbers of a grid become ranges: Optuna never lets a list of choices grow.
     """
     kinds = optuna().distributions
     if isinstance(entry, tuple):

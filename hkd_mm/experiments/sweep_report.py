@@ -9,10 +9,7 @@ from typing_extensions import TypedDict
 from hkd_mm.experiments import run_folders
 from hkd_mm.experiments.outdated import without_data_root
 from hkd_mm.experiments.sweep_file import Sweep
-from hkd_mm.experiments.table_text import (
-    format_figure,
-    format_setting,
-)
+from hkd_mm.experiments.table_text import format_figure, format_setting
 from hkd_mm.experiments.trial_queue import TrialQueue, params_of
 from hkd_mm.experiments.trial_runner import RESULT
 from hkd_mm.io.markup import markdown as as_text
@@ -149,27 +146,19 @@ def markdown(sweep: Sweep, found: dict[str, Any]) -> str:
     for trial in found['trials']:
         state, values = trial['state'], trial['values'] or []
         spread = f' +- {statistics.stdev(values):.3f}' if values[1:] else ''
-        rows.append(
-            [
-                str(trial['number']),
-                *(format_setting(trial['params'].get(name, '')) for name in names),
-                format_figure(trial['value']) + spread,
-                format_figure(trial['minutes'], 1),
-                f'failed: {trial["reason"]}' if state == 'fail' else state,
-            ]
-        )
-    parts = [
-        f'# {as_text(sweep.title)}\n',
-        *_map(sweep, found),
-        markdown_table(rows),
-    ]
+        settings = [format_setting(trial['params'].get(name, '')) for name in names]
+        value = format_figure(trial['value']) + spread
+        minutes = format_figure(trial['minutes'], 1)
+        ended = f'failed: {trial["reason"]}' if state == 'fail' else state
+        rows.append([str(trial['number']), *settings, value, minutes, ended])
+    title = f'# {as_text(sweep.title)}\n'
+    parts = [title, *_map(sweep, found), markdown_table(rows)]
     winner = found['winner']
     if winner:
         test = winner['test'] or {}
         parts.append(
             f'\nWinner: trial {winner["number"]}, {sweep.metric} '
-            f'{format_figure(winner["value"])} on validation. On the test '
-            'split: '
+            f'{format_figure(winner["value"])} on validation. On the test split: '
             + ', '.join(f'{k} {format_figure(v)}' for k, v in test.items())
             + '.\n'
         )

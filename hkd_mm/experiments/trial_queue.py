@@ -35,11 +35,7 @@ PAUSE = 2.0  # seconds between two looks for a trial
 
 
 class TrialQueue:
-    """The trials of a sweep, taken one by one under a lock.
-
-    One under way while the lock of its folder is free belonged to a worker that was
-    killed, and is taken up again.
-    """
+    """The trials of a sweep, taken one by one under a lock."""
 
     def __init__(self, sweep: Sweep, study: Any, work_dir: Path) -> None:
         self.sweep, self.study, self.work_dir = sweep, study, work_dir
@@ -73,8 +69,7 @@ class TrialQueue:
                 self.study.enqueue_trial(params)
 
     def take(self, held: ExitStack) -> Any:
-        """Wait for an ``optuna.Trial`` with all of its values; None when all have
-        ended.
+        """Wait for a trial with all of its values, None when all have ended.
 
         ``held`` gets the lock of its folder.
         """
@@ -156,9 +151,8 @@ class TrialQueue:
                     check(before, self.distributions.get(name))
                 except ValueError:
                     raise UserError(
-                        f'{self.sweep.path}: space[{name!r}] does not go '
-                        'with the trials before; put it back, or give '
-                        'another --work-dir'
+                        f'{self.sweep.path}: space[{name!r}] does not go with the '
+                        'trials before; put it back, or give another --work-dir'
                     ) from None
 
 
@@ -220,11 +214,7 @@ def _storage(module, work_dir: Path, url: str | None) -> Any:
 
 
 class KernelLock:
-    """One writer of the journal; freed by the kernel when it is killed.
-
-    Half a line of a killed writer is cut off: Optuna could not read the journal any
-    more.
-    """
+    """One writer of the journal, freed by the kernel; half a line is cut off."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -29,11 +29,7 @@ class TrialRunner:
         self.queue, self.options, self.sweep = queue, options, queue.sweep
 
     def run(self, trial: Any) -> None:
-        """Train a trial, its lock held, with every seed; store the result.
-
-        One that somebody else ended (``Interrupted``) stays under way, to be taken up
-        again.
-        """
+        """Train a trial with every seed; one ``Interrupted`` stays under way."""
         study, states = self.queue.study, optuna().trial.TrialState
         try:
             reports = [self._train(trial, seed) for seed in self.sweep.seeds]

@@ -10,15 +10,9 @@ import torch
 from torch import nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation import selective
 from hkd_mm.evaluation.calibration import softmax, temperature_note
 from hkd_mm.evaluation.classification_scores import classification_scores
-from hkd_mm.evaluation.selective import (
-    answered,
-    classes_note,
-    confidence_threshold,
-    confident_by_class,
-    int8_note,
-)
 from hkd_mm.inference.manifest import Threshold
 
 LOGITS = 1e-4  # of an image's largest logit, or of 1 where that is smaller
@@ -58,15 +52,10 @@ def figures(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> d
 
 
 class Differences:
-    """Differences of two networks' logits, and of the classes they name.
-
-    Attributes:
-        most: largest difference of two logits; NaN where one is.
-        scaled: largest difference in an image, where logits of the first network are
-            above 1 as a part of the largest of the same image; NaN where one is.
-    """
+    """Differences of two networks' logits, and of the classes they name."""
 
     def __init__(self) -> None:
+        # the largest; the largest in an image as a part of its own largest above 1
         self.most = self.scaled = 0.0
         self._squares, self._count = 0.0, 0
         self._same, self._answers = 0, 0
@@ -108,11 +97,7 @@ def check_logits(
     wrong: str = 'the ONNX graph is not the trained network',
     remedy: str = 'nothing was written',
 ) -> dict[str, float]:
-    """Refuse differences of logits above the limit.
-
-    Returned are ``max``, the largest difference; ``scaled``, the same after those of
-    each image are divided by its own largest logit above 1; and that one's ``limit``.
-    """
+    """Refuse differences of logits above the limit; the largest are returned."""
     if not apart.scaled <= LOGITS:
         raise UserError(
             f'{wrong}: logits differ by {apart.scaled:.2e} of the largest of '
@@ -143,19 +128,19 @@ def same_probabilities(
 
 
 def fit_threshold(exporter) -> Threshold:
-    """Find the probability above which answers are confident.
-
-    Evidence against it is added to ``exporter.checks``, notes are reported as warnings.
-    """
+    """Find the probability from which answers are confident; warn of its weaknesses."""
     labels, lesions = exporter.val.labels, exporter.val.lesions
     checks, temperature = exporter.checks, exporter.temperature
     wanted = exporter.options.confident_accuracy
     scores = probabilities(exporter.logits['fp32'], temperature)
-    found = confidence_threshold(scores, labels, wanted, lesions)
-    by_class = confident_by_class(
+    found = selective.confidence_threshold(scores, labels, wanted, lesions)
+    by_class = selective.confident_by_class(
         scores, labels, exporter.run.classes, found.probability
     )
-    notes = [temperature_note(temperature, scores, labels), classes_note(by_class)]
+    notes = [
+        temperature_note(temperature, scores, labels),
+        selective.classes_note(by_class),
+    ]
     checks.update(
         confident_by_class=by_class,
         confident_lesions=None if lesions is None else len(set(lesions)),
@@ -163,8 +148,8 @@ def fit_threshold(exporter) -> Threshold:
     )
     if 'int8' in exporter.logits:
         int8 = probabilities(exporter.logits['int8'], temperature)
-        at = answered(int8, labels, found.probability, lesions)
-        notes.append(int8_note(at.accuracy, at.coverage, wanted))
+        at = selective.answered(int8, labels, found.probability, lesions)
+        notes.append(selective.int8_note(at.accuracy, at.coverage, wanted))
         checks['int8'].update(
             confident_coverage=at.coverage,
             confident_accuracy=at.accuracy,

@@ -36,12 +36,10 @@ def export(
 ) -> Manifest:
     """Make a folder that a student is used from, of a finished run.
 
-    Training images calibrate, validation images measure; the test split is not read.
-    ``out`` is ``<run_dir>/export`` by default.
-
-    Raises:
-        UserError: anything that the user can fix, and a network that does not
-            answer as the trained one; an earlier export is then left as it was.
+    That is ``<run_dir>/export`` by default. Training images calibrate, validation
+    images measure; the test split is not read. A network that does not answer as the
+    trained one is refused by a ``UserError``, as is what the user can fix; an earlier
+    export is then left as it was.
     """
     options = options or ExportOptions()
     require_packages(options.executorch)
@@ -120,27 +118,17 @@ def _alive(process: int) -> bool:
 def _print_tables(exporter) -> None:
     """Print the files, and figures of each class; also of one refused."""
     key, score = exporter.score
-    differences = {}  # of a file from what it was made of, the largest
-    for kind in exporter.files:
+    console, rows = Console(), []
+    for kind, spec in exporter.files.items():
         found = exporter.checks.get('logits' if kind == 'fp32' else kind, {})
-        differences[kind] = found.get('max', found.get('max_logit_difference'))
-    files = make_table(
-        f'validation, {len(exporter.val)} images',
-        ('file', 'MB', 'max difference', score),
-        (
-            (
-                spec.path,
-                f'{spec.bytes / 1e6:.2f}',
-                '-' if differences[kind] is None else f'{differences[kind]:.1e}',
-                f'{100 * exporter.measured[kind][key]:.2f}'
-                if kind in exporter.measured
-                else '-',
-            )
-            for kind, spec in exporter.files.items()
-        ),
-    )
-    console = Console()
-    console.print(files)
+        # from what the file was made of
+        most = found.get('max', found.get('max_logit_difference'))
+        apart = '-' if most is None else f'{most:.1e}'
+        value = exporter.measured[kind][key] if kind in exporter.measured else None
+        reached = '-' if value is None else f'{100 * value:.2f}'
+        rows.append([spec.path, f'{spec.bytes / 1e6:.2f}', apart, reached])
+    columns = ('file', 'MB', 'max difference', score)
+    console.print(make_table(f'validation, {len(exporter.val)} images', columns, rows))
     if 'int8' in exporter.measured:
         before, after = exporter.by_part['fp32'], exporter.by_part['int8']
         rows = []

@@ -14,20 +14,14 @@ import numpy as np
 import onnx
 
 from hkd_mm.datasets.load_skin_image import read_image
+from hkd_mm.datasets.splits import balanced_choice
 from hkd_mm.evaluation import segmentation_scores as scoring
 from hkd_mm.evaluation.calibration import fit_temperature
 from hkd_mm.evaluation.classification_scores import classification_scores
 from hkd_mm.evaluation.int8_gate import compare_int8, refuse_int8
 from hkd_mm.export import checks, onnx_writer, samples
 from hkd_mm.export.options import NAMES, ExportOptions
-from hkd_mm.inference.manifest import (
-    ClassifierManifest,
-    FileSpec,
-    Manifest,
-    SegmentorManifest,
-    Threshold,
-    file_spec,
-)
+from hkd_mm.inference import manifest as manifests
 from hkd_mm.inference.run_folder import SourceRun
 from hkd_mm.inference.segmentor import pixel_classes, pixel_probabilities
 from hkd_mm.io.files import read_record
@@ -47,33 +41,27 @@ _HAIRS = (
 
 @dataclass(eq=False)
 class Exporter(ABC):
-    """One export under way; what depends on the task is in the children.
+    """One export under way; what depends on the task is in the children."""
 
-    Attributes:
-        score: key and title of the figure that int8 may not lose.
-        parts: title of ``by_part``.
-        files: kind -> file, as far as they are written.
-        measured: kind -> figures on validation.
-        by_part: kind -> those that are printed line by line, in [0, 1].
-        checks: what was compared.
-        calibrated: training images that int8 has seen.
-    """
-
-    score: ClassVar[tuple[str, str]]
-    parts: ClassVar[str]
+    score: ClassVar[tuple[str, str]]  # key and title of the figure int8 may not lose
+    parts: ClassVar[str]  # title of ``by_part``
     run: SourceRun
     options: ExportOptions
     folder: Path
     report: Callable[[str], None]
-    files: dict[str, FileSpec] = field(default_factory=dict)
+    # by kind: the files that are written, their figures on validation, and those that
+    # are printed line by line, in [0, 1]
+    files: dict[str, manifests.FileSpec] = field(default_factory=dict)
     measured: dict[str, dict] = field(default_factory=dict)
     by_part: dict[str, dict[str, float | None]] = field(default_factory=dict)
-    checks: dict[str, dict] = field(default_factory=dict)
-    calibrated: int = 0
+    checks: dict[str, dict] = field(default_factory=dict)  # what was compared
+    calibrated: int = 0  # training images that int8 has seen
     temperature: float = 1.0
-    threshold: Threshold | float = field(init=False)  # of answers, or of pixels
+    threshold: manifests.Threshold | float = field(
+        init=False
+    )  # of answers, or of pixels
 
-    def make(self) -> Manifest:
+    def make(self) -> manifests.Manifest:
         """Write all files but the card and the manifest, and check each."""
         self.report(f'{self.run.folder}: reading the validation images')
         self.val = self.read('val')
@@ -109,10 +97,7 @@ class Exporter(ABC):
 
     @abstractmethod
     def compare_int8(self) -> dict:
-        """Measure what int8 costs: ``points_lost`` of the score, its
-        ``standard_error``, the ``limit`` and ``max_logit_difference``; of a
-        classifier ``recall`` and ``recall_limit`` as well.
-        """
+        """Measure what int8 costs, as :func:`.refuse_int8` takes it."""
 
     def fit(self) -> None:  # noqa: B027
         """Fit to validation what follows the logits, if anything does."""
@@ -122,7 +107,7 @@ class Exporter(ABC):
         """Probabilities of some images, and the images, (H, W, C) each."""
 
     @abstractmethod
-    def manifest(self) -> Manifest:
+    def manifest(self) -> manifests.Manifest:
         """Describe the files, when all is done."""
 
     def path(self, kind: str) -> Path:
@@ -163,7 +148,7 @@ class Exporter(ABC):
     def _add(self, kind: str) -> None:
         image = kind.endswith('_image')
         ends = ('image', 'probabilities') if image else ('tensor', 'logits')
-        self.files[kind] = file_spec(self.path(kind), *ends)
+        self.files[kind] = manifests.file_spec(self.path(kind), *ends)
 
     def _add_metadata(self, kind: str) -> None:
         model = onnx.load(self.path(kind))
@@ -260,14 +245,9 @@ class ClassifierExporter(Exporter):
         return np.concatenate([network(batch) for batch in batches])
 
     def compare_int8(self) -> dict:
-        return compare_int8(
-            self.logits['fp32'],
-            self.logits['int8'],
-            self.val.labels,
-            self.measured,
-            self.options.int8_limit,
-            self.options.int8_recall_limit,
-        )
+        limits = self.options.int8_limit, self.options.int8_recall_limit
+        before, after = self.logits['fp32'], self.logits['int8']
+        return compare_int8(before, after, self.val.labels, self.measured, *limits)
 
     def fit(self) -> None:
         scores = checks.probabilities(self.logits['fp32'])
@@ -275,15 +255,15 @@ class ClassifierExporter(Exporter):
         self.threshold = checks.fit_threshold(self)
 
     def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
-        chosen = samples.balanced_choice(self.val.labels, _PHOTOGRAPHS, 0)
+        chosen = np.sort(balanced_choice(self.val.labels, _PHOTOGRAPHS))
         images = (read_image(self.val.paths[i])[..., ::-1] for i in chosen)
         wanted = checks.probabilities(self.logits[kind][chosen], self.temperature)
         return wanted, map(np.ascontiguousarray, images)
 
-    def manifest(self) -> ClassifierManifest:
+    def manifest(self) -> manifests.ClassifierManifest:
         scores = checks.probabilities(self.logits['fp32'], self.temperature)
         val, _ = classification_scores(scores, self.val.labels, self.run.classes)
-        return ClassifierManifest(
+        return manifests.ClassifierManifest(
             **self.describe(val), temperature=self.temperature, threshold=self.threshold
         )
 
@@ -358,18 +338,14 @@ class SegmentorExporter(Exporter):
 
     def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
         chosen, spec = self.val.part(_SLICES), self.run.spec
-        logits = np.concatenate(
-            [*map(checks.graph_of(self.path(kind)), chosen.batches())]
-        )
-        images = (
-            read_stored(name, spec.channels, spec.bits)
-            for name in chosen.values('img_path')
-        )
-        return pixel_probabilities(logits), (
-            one.reshape(*one.shape[:2], -1) for one in images
-        )
+        graph = checks.graph_of(self.path(kind))
+        logits = np.concatenate([graph(batch) for batch in chosen.batches()])
+        paths = chosen.values('img_path')
+        images = (read_stored(path, spec.channels, spec.bits) for path in paths)
+        planes = (one.reshape(*one.shape[:2], -1) for one in images)
+        return pixel_probabilities(logits), planes
 
-    def manifest(self) -> SegmentorManifest:
-        return SegmentorManifest(
+    def manifest(self) -> manifests.SegmentorManifest:
+        return manifests.SegmentorManifest(
             **self.describe(self.measured['fp32']), threshold=self.threshold
         )

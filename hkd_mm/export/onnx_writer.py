@@ -7,12 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx.compose
-import onnx.helper
 import onnx.inliner
-import onnx.numpy_helper
-import onnx.shape_inference
-import onnx.version_converter
 import torch
 from onnx import ModelProto, TensorProto
 from onnxruntime import quantization
@@ -49,7 +44,7 @@ def plain_network(run: SourceRun) -> nn.Module:
 def export_network(run: SourceRun, opset: int = OPSET) -> onnx.ModelProto:
     """Make the graph: any batch, BatchNorm folded, weights inside.
 
-    From ``images`` float32 (N, C, H, W) to ``logits`` (N, classes), or (N, classes, H,
+    From ``images`` float32 (N, C, H, W) to ``logits`` (N, classes) or (N, classes, H,
     W).
     """
     example = torch.zeros(2, run.spec.channels, *run.spec.size)
@@ -183,8 +178,7 @@ def whole_graph(
 ) -> onnx.ModelProto:
     """Put the resize before a network and softmax or sigmoid behind it.
 
-    From ``images`` as of :func:`preparing_graph` to ``probabilities`` float32 (N,
-    classes), or (N, classes, h, w) of a segmentor.
+    From ``images`` of any size to ``probabilities`` of the shape of the logits.
     """
     before = preparing_graph(spec)
     after = _activation(network, temperature)
@@ -255,11 +249,10 @@ def quantise(
 ) -> None:
     """Write the int8 graph of a network: QDQ, a scale a weight channel.
 
-    Ranges of activations are the least and the most that calibration has seen, of
-    normalised training images, (B, C, H, W) float32. The first convolution and the last
-    layer stay float32: they are small, and see the widest values. ``weight_bits`` is 8,
-    or 7 for x86 processors without VNNI, where a sum of two products of eight bits
-    overflows.
+    Ranges of activations are those that calibration has seen, of normalised images (B,
+    C, H, W) float32. The first convolution and the last layer stay float32: they are
+    small, and see the widest values. ``weight_bits`` is 8, or 7 for x86 processors
+    without VNNI, where a sum of two products of eight bits overflows.
     """
     ready = out.with_name(f'{out.name}.ready')
     try:

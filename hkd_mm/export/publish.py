@@ -16,13 +16,7 @@ from hkd_mm.errors import UserError, first_line
 from hkd_mm.export.card import hub_licence, packed_card
 from hkd_mm.export.checks import same_logits
 from hkd_mm.export.export_run import CARD
-from hkd_mm.inference.manifest import (
-    FILE,
-    Manifest,
-    file_spec,
-    read_manifest,
-    write_manifest,
-)
+from hkd_mm.inference import manifest as manifests
 from hkd_mm.inference.student import read_student
 from hkd_mm.io.checkpoints import safe_load
 from hkd_mm.io.input_spec import normalised
@@ -54,12 +48,12 @@ def publish(
     """
     run, out = Path(run_dir), Path(out)
     exported, weights = run / 'export', run / STUDENT
-    if not all((exported / name).is_file() for name in (FILE, CARD)):
+    if not all((exported / name).is_file() for name in (manifests.FILE, CARD)):
         raise UserError(
             f'{run} has no whole export; make one first: python tools/export.py {run}'
         )
     config = finished_run(run).config
-    manifest = read_manifest(exported)
+    manifest = manifests.read_manifest(exported)
     if not manifest.made_of(weights):
         raise UserError(
             f'{exported} was not made of {weights} as it is now; export the run again'
@@ -76,7 +70,7 @@ def publish(
                 shutil.copy2(run / name, out / name)
         cfg = Config.fromfile(config).to_dict()
         Config(without_paths(cfg)).dump(out / 'config.py')
-        torch = file_spec(out / WEIGHTS, 'tensor', 'logits')
+        torch = manifests.file_spec(out / WEIGHTS, 'tensor', 'logits')
         manifest = replace(
             manifest,
             files=dict(manifest.files, torch=torch),
@@ -84,7 +78,7 @@ def publish(
         )
         card = (exported / CARD).read_text('utf-8', 'replace')
         (out / CARD).write_text(packed_card(card, manifest, WEIGHTS), 'utf-8')
-        write_manifest(manifest, out)
+        manifests.write_manifest(manifest, out)
         _check_packed(out, manifest, report)
     except BaseException:  # half a folder is none
         shutil.rmtree(out)
@@ -122,7 +116,9 @@ def without_paths(value: Any) -> Any:
     return value
 
 
-def _check_packed(out: Path, manifest: Manifest, report: Callable[[str], None]) -> None:
+def _check_packed(
+    out: Path, manifest: manifests.Manifest, report: Callable[[str], None]
+) -> None:
     """Load the packed folder, as whoever is given it will."""
     spec = manifest.input
     rng = np.random.default_rng(0)

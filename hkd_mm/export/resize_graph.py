@@ -87,14 +87,12 @@ def _neighbours(side, out, scale):
 
 
 @script(OWN, default_opset=op)
-def _taps(side, index, weight):
-    """The two neighbours' weights in 1 / 2048, (out, side)."""
+def _weights(side, index, first, second):
+    """The two neighbours' weights in their columns, (out, side)."""
     columns = op.Unsqueeze(op.Range(0, side, 1), [0])
     here = op.Unsqueeze(index, [1])
-    second = op.Round(op.Unsqueeze(weight, [1]) * _BITS)
-    first = op.Round((1.0 - op.Unsqueeze(weight, [1])) * _BITS)
-    taps = op.Where(columns == here, first, 0.0)
-    return taps + op.Where(columns == here + 1, second, 0.0)
+    weights = op.Where(columns == here, op.Unsqueeze(first, [1]), 0.0)
+    return weights + op.Where(columns == here + 1, op.Unsqueeze(second, [1]), 0.0)
 
 
 @script(OWN, default_opset=op)
@@ -113,24 +111,17 @@ def _mixed_rows(images, side, index, weight):
 
 
 @script(OWN, default_opset=op)
-def _weights(side, index, weight):
-    """The two neighbours' weights as floats, (out, side): for 16 bits."""
-    columns = op.Unsqueeze(op.Range(0, side, 1), [0])
-    here = op.Unsqueeze(index, [1])
-    second = op.Unsqueeze(weight, [1])
-    taps = op.Where(columns == here, 1.0 - second, 0.0)
-    return taps + op.Where(columns == here + 1, second, 0.0)
-
-
-@script(OWN, default_opset=op)
 def _sides(images, out):
-    """Planes (N, C, H, W) as float32; height and width, there and wanted."""
+    """Planes (N, C, H, W) as float32; height and width, there and wanted; factors."""
     planes = op.Cast(op.Transpose(images, perm=[0, 3, 1, 2]), to=_FLOAT)
     height = op.Squeeze(op.Shape(planes, start=2, end=3))
     width = op.Squeeze(op.Shape(planes, start=3, end=4))
     high = op.Squeeze(op.Gather(out, [0]))
     wide = op.Squeeze(op.Gather(out, [1]))
-    return planes, height, width, high, wide
+    y, x = _scale(height, high), _scale(width, wide)
+    shrinks = op.And(height >= high, width >= wide)
+    whole = op.And(shrinks, op.And(_whole(y), _whole(x)))
+    return planes, height, width, high, wide, y, x, shrinks, whole
 
 
 @script(OWN, default_opset=op)
@@ -151,18 +142,13 @@ def _mean(total, whole, y, x):
 @script(OWN, default_opset=op)
 def resized_deep(images, out):
     """(N, H, W, C) uint16 to (N, C, h, w), whole numbers as float32."""
-    planes, height, width, high, wide = _sides(images, out)
-    y, x = _scale(height, high), _scale(width, wide)
-    shrinks = op.And(height >= high, width >= wide)
-    whole = op.And(shrinks, op.And(_whole(y), _whole(x)))
+    planes, height, width, high, wide, y, x, shrinks, whole = _sides(images, out)
     index_y, weight_y = _neighbours(height, high, y)
     index_x, weight_x = _neighbours(width, wide, x)
-    across = op.Where(
-        shrinks, _shrinking(width, wide, x, whole), _weights(width, index_x, weight_x)
-    )
-    down = op.Where(
-        shrinks, _shrinking(height, high, y, whole), _weights(height, index_y, weight_y)
-    )
+    mixed = _weights(width, index_x, 1.0 - weight_x, weight_x)
+    across = op.Where(shrinks, _shrinking(width, wide, x, whole), mixed)
+    mixed = _weights(height, index_y, 1.0 - weight_y, weight_y)
+    down = op.Where(shrinks, _shrinking(height, high, y, whole), mixed)
     rows = op.MatMul(planes, op.Transpose(across, perm=[1, 0]))
     mean = _mean(op.MatMul(down, rows), whole, y, x)
     return op.Clip(mean, 0.0, 65535.0)
@@ -171,15 +157,12 @@ def resized_deep(images, out):
 @script(OWN, default_opset=op)
 def resized(images, out):
     """(N, H, W, C) uint8 to (N, C, h, w), whole numbers as float32."""
-    planes, height, width, high, wide = _sides(images, out)
-    y, x = _scale(height, high), _scale(width, wide)
-    shrinks = op.And(height >= high, width >= wide)
-    whole = op.And(shrinks, op.And(_whole(y), _whole(x)))
+    planes, height, width, high, wide, y, x, shrinks, whole = _sides(images, out)
     index_y, weight_y = _neighbours(height, high, y)
     index_x, weight_x = _neighbours(width, wide, x)
-    across = op.Where(
-        shrinks, _shrinking(width, wide, x, whole), _taps(width, index_x, weight_x)
-    )
+    first, second = op.Round((1.0 - weight_x) * _BITS), op.Round(weight_x * _BITS)
+    taps = _weights(width, index_x, first, second)
+    across = op.Where(shrinks, _shrinking(width, wide, x, whole), taps)
     rows = op.MatMul(planes, op.Transpose(across, perm=[1, 0]))
     total = op.MatMul(_shrinking(height, high, y, whole), rows)
     mean = _mean(total, whole, y, x)

@@ -11,6 +11,7 @@ from mmcv import imresize
 from hkd_mm.config.data_summary import build_dataset
 from hkd_mm.config.tree import innermost_dataset
 from hkd_mm.datasets.load_skin_image import read_image
+from hkd_mm.datasets.splits import balanced_choice
 from hkd_mm.engine.run_data import split_hash
 from hkd_mm.errors import UserError
 from hkd_mm.inference.run_folder import SourceRun
@@ -65,7 +66,7 @@ class Slices:
             yield normalised(images, self._spec), batch['masks'].numpy()
 
     def part(self, count: int) -> 'Slices':
-        chosen = balanced_choice(self.labels, count, 0)
+        chosen = np.sort(balanced_choice(self.labels, count))
         return Slices(self._dataset, self._indices[chosen], self._spec)
 
     def values(self, key: str) -> list[Any]:
@@ -129,21 +130,7 @@ def _build_split(run: SourceRun, split: str, node: dict) -> Any:
 def _choice(run: SourceRun, labels: np.ndarray, count: int | None) -> np.ndarray:
     if count is None:
         return np.arange(len(labels))
-    return balanced_choice(labels, count, int(run.meta.get('seed') or 0))
-
-
-def balanced_choice(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Sorted positions of at most ``count`` images, from the classes in turn.
-
-    No class has two images more than another that has any left.
-    """
-    random = np.random.default_rng(seed)
-    rank = np.empty(len(labels), np.int64)
-    for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        rank[random.permutation(own)] = np.arange(len(own))
-    order = np.lexsort((labels, rank))
-    return np.sort(order[:count])
+    return np.sort(balanced_choice(labels, count, int(run.meta.get('seed') or 0)))
 
 
 def lesions_of(infos: list[dict]) -> np.ndarray | None:

@@ -50,10 +50,6 @@ class OnnxBackend:
         threads: None for one a core.
         device: ``cpu`` (also None) or ``cuda``, which takes onnxruntime-gpu.
         shape: (C, H, W) that it is to take; None for any.
-
-    Raises:
-        UserError: ONNX Runtime is missing, too old for the file, has no such device,
-            or would do without it; or the file is no exported network.
     """
 
     def __init__(
@@ -139,11 +135,7 @@ class OnnxBackend:
 
 
 def _in_time(task: Callable[..., Any], *words: Any) -> Any:
-    """Call in a thread, which is left behind when its time is over.
-
-    Raises:
-        TimeoutError: it is.
-    """
+    """Call in a thread; it is left behind at a ``TimeoutError``."""
     done: Future = Future()
 
     def work() -> None:

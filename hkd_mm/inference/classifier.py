@@ -58,15 +58,12 @@ class SkinClassifier(StudentModel):
     _batch_size = 32
 
     def __call__(self, images: Images) -> Answer | list[Answer]:
-        """Classify one image, or several.
+        """Classify one image, or several: one answer for one image, else a list.
 
         Args:
             images: a path, the bytes of a file, a Pillow image, an array (see
                 :func:`hkd_mm.io.images.read_rgb`), or a list of them; or a folder,
                 whose images are taken in the order of their paths.
-
-        Returns:
-            One answer for one image, a list for a list or a folder.
         """
         sources, many = sources_of(images)
         answers = [

@@ -43,10 +43,9 @@ def find_images(
     """Yield paths of images in a fixed order.
 
     Folders are searched with their subfolders, each once; hidden files are left out.
-    What has the suffix of an image is given, also where its format is not read, so that
-    no image is skipped in silence. ``failed`` is called with what cannot be listed, or
-    is no file, and why; without it that is a ``UserError``; ``skipped`` with other
-    files.
+    What has the suffix of an image is given, also where its format is not read.
+    ``failed`` is called with what cannot be listed, or is no file, and why (without it
+    that is a ``UserError``), ``skipped`` with other files.
     """
 
     def report(path: str, reason: str) -> None:

@@ -47,35 +47,24 @@ def _by_channel(spec: InputSpec) -> InputSpec:
 
 @dataclass(frozen=True)
 class Threshold:
-    """Below which probability an answer is "not confident".
-
-    Attributes:
-        probability: after temperature scaling; None where no threshold kept the rule:
-            then every answer is "not confident".
-        coverage: share of the validation images that are answered.
-        accuracy: of those answers, those to one lesion counted as one; 0
-            where there are none.
-        n: validation images that it was fitted on.
-    """
+    """Which probability, after temperature scaling, makes an answer "confident"."""
 
     __pydantic_config__ = _CLOSED
 
-    probability: _Share | None
+    probability: _Share | None  # None where no threshold kept the rule: never confident
     rule: _Text
-    coverage: _Share
-    accuracy: _Share
-    n: _Count
+    coverage: _Share  # of the validation images, those that are answered
+    accuracy: _Share  # of those, a lesion counted once; 0 where there are none
+    n: _Count  # validation images that it was fitted on
 
 
 @dataclass(frozen=True)
 class FileSpec:
-    """One file of the folder.
+    """One file of the folder, by its plain name: nothing outside is ever opened.
 
-    Attributes:
-        path: plain name: nothing outside of the folder is ever opened.
-        takes: ``tensor``: normalised float32 (N, C, H, W); ``image``: whole
-            numbers of ``input.bits`` (N, H, W, C), RGB or grey, of any size.
-        gives: ``logits`` or ``probabilities``, (N, C), or (N, C, h, w) of a segmentor.
+    ``tensor`` is normalised float32 (N, C, H, W), ``image`` whole numbers of
+    ``input.bits`` (N, H, W, C), RGB or grey, of any size; what a file gives is (N, C),
+    or (N, C, h, w) of a segmentor.
     """
 
     __pydantic_config__ = _CLOSED
@@ -98,19 +87,7 @@ _Kind = Literal['fp32', 'int8', 'fp32_image', 'int8_image', 'executorch', 'torch
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What the file says of a network of any task.
-
-    Attributes:
-        classes: in the order of the outputs; of a segmentor the background
-            first, which has no output where there are two.
-        source: ``run``, ``checkpoint``, ``epoch``, ``seed``, and
-            ``weights_sha256`` of its ``student.pth``.
-        metrics: ``val`` and ``test``, each name -> value or None.
-        checks: what the export measured.
-        calibration_images: training images that int8 was calibrated on, 0 without int8.
-        hkd_mm: version that wrote it.
-        created: ISO 8601, UTC.
-    """
+    """What the file says of a network of any task."""
 
     __pydantic_config__ = _CLOSED
     task: ClassVar[str]
@@ -118,6 +95,8 @@ class Manifest:
     name: _Text
     architecture: _Text
     parameters: _Count
+    # in the order of the outputs; of a segmentor the background first, which has no
+    # output where there are two
     classes: Annotated[
         tuple[_Name, ...],
         Field(min_length=2, max_length=10_000),
@@ -125,15 +104,15 @@ class Manifest:
     ]
     input: Annotated[InputSpec, AfterValidator(_by_channel)]
     files: Annotated[dict[_Kind, FileSpec], Field(min_length=1)]
-    source: dict[str, JsonValue]
-    metrics: dict[str, dict[str, float | None] | None]
-    checks: dict[str, JsonValue]
-    calibration_images: _Count
+    source: dict[str, JsonValue]  # the run, and ``weights_sha256`` of its student.pth
+    metrics: dict[str, dict[str, float | None] | None]  # of ``val`` and ``test``
+    checks: dict[str, JsonValue]  # what the export measured
+    calibration_images: _Count  # that int8 has seen
     licence: _Text
     notice: _Text
-    created: _Text
+    created: _Text  # ISO 8601, UTC
     split_hash: _Text | None = None
-    hkd_mm: _Text = __version__
+    hkd_mm: _Text = __version__  # that wrote it
 
     def made_of(self, weights: str | os.PathLike) -> bool:
         """Whether a ``student.pth`` is the one that was exported, by its hash."""
@@ -169,30 +148,22 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierManifest(Manifest):
-    """Manifest of a network that gives an image a class.
-
-    Attributes:
-        temperature: ``softmax(logits / temperature)`` are the probabilities.
-        threshold: of confident answers.
-    """
+    """Manifest of a network that gives an image a class."""
 
     task = 'classification'
 
-    temperature: Annotated[float, Field(ge=1e-3, le=1e3)]
+    temperature: Annotated[float, Field(ge=1e-3, le=1e3)]  # divides the logits
     threshold: Threshold
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentorManifest(Manifest):
-    """Manifest of a network that gives every pixel a class.
-
-    Attributes:
-        threshold: probability above which a pixel belongs to the one class beside the
-            background. Of several classes the most probable is taken.
-    """
+    """Manifest of a network that gives every pixel a class."""
 
     task = 'segmentation'
 
+    # from which a pixel is of the one class beside the background; of several classes
+    # the most probable is taken
     threshold: Annotated[float, Field(gt=0, lt=1)]
 
 

@@ -29,13 +29,10 @@ class WorkFile:
     """Rows of JSON, one a line; the first line says what made them.
 
     A row is a list of cells, the first the path of the image, or ``dict(image=...,
-    reason=...)`` of one that cannot be read. A line that a kill cut off is taken away
-    when the file is opened again. Of what is done eight bytes an image are in memory.
-    Who opens it holds :func:`hkd_mm.io.locks.only_writer`.
-
-    Args:
-        header: what the rows depend on; a file with another is refused.
-        copied: rows that a new file begins with.
+    reason=...)`` of one that cannot be read; ``copied`` are those that a new file
+    begins with. A line that a kill cut off is taken away when the file is opened again,
+    and a file with another ``header`` is refused. Of what is done eight bytes an image
+    are in memory. Who opens it holds :func:`hkd_mm.io.locks.only_writer`.
     """
 
     def __init__(
@@ -190,10 +187,7 @@ def read_table(out: Path) -> Iterator[list]:
         with parquet.ParquetFile(out) as file:
             for batch in file.iter_batches(_GROUP):
                 for row in zip(*(c.to_pylist() for c in batch.columns)):
-                    yield [
-                        round(cell, 6) if isinstance(cell, float) else cell
-                        for cell in row
-                    ]
+                    yield [round(c, 6) if isinstance(c, float) else c for c in row]
         return
     rows = tables.written_rows(out)
     kinds = _kinds(next(rows))

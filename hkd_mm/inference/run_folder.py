@@ -28,23 +28,15 @@ _STEPS = ('LoadSkinImage', 'Resize', 'PackInputs')
 
 @dataclass
 class SourceRun:
-    """What is read of a work dir.
-
-    Attributes:
-        cfg: its config, with the options of the command line.
-        network: the plain student, in evaluation.
-        meta, weights_sha256: of ``student.pth``.
-        classes: in the order of the network's outputs.
-        swapped: the network itself takes BGR.
-    """
+    """What is read of a work dir."""
 
     folder: Path
-    cfg: Config
-    network: nn.Module
-    meta: dict[str, Any]
-    classes: list[str]
+    cfg: Config  # with the options of the command line
+    network: nn.Module  # the plain student, in evaluation
+    meta: dict[str, Any]  # of ``student.pth``
+    classes: list[str]  # in the order of the outputs
     spec: InputSpec
-    swapped: bool
+    swapped: bool  # the network itself takes BGR
     weights_sha256: str = ''
 
     @property
@@ -156,9 +148,8 @@ def _size(cfg: Config) -> tuple[int, int]:
     other = [name for name in steps if name not in _STEPS]
     if other or not {'LoadSkinImage', 'Resize'} <= set(steps):
         raise UserError(
-            'an export repeats hkd_mm.LoadSkinImage and Resize; the '
-            'val_dataloader of the run has '
-            f'{", ".join(other or steps) or "no step"}'
+            'an export repeats hkd_mm.LoadSkinImage and Resize; the val_dataloader of '
+            f'the run has {", ".join(other or steps) or "no step"}'
         )
     resize = steps['Resize']
     interpolation = resize.get('interpolation', 'bilinear')

@@ -43,15 +43,10 @@ class Segmentor(StudentModel):
     _batch_size = 4
 
     def __call__(self, images: Images) -> Segmentation | list[Segmentation]:
-        """Mark one image, or several.
+        """Mark one image, or several: one answer for one image, else a list.
 
-        Args:
-            images: as of :class:`.SkinClassifier`, but of the depth that the network
-                was trained on (uint16 (H, W) of 16 bits; uint8 (H, W, 3) RGB or
-                (H, W) of 8).
-
-        Returns:
-            One answer for one image, a list for a list or a folder.
+        Sources are those of :class:`.SkinClassifier`, but of the depth that the network
+        was trained on (uint16 (H, W) of 16 bits; uint8 (H, W, 3) RGB or (H, W) of 8).
         """
         _, many = sources_of(images)
         found = list(self.stream(images))
@@ -106,8 +101,7 @@ def pixel_probabilities(logits: np.ndarray) -> np.ndarray:
 def pixel_classes(probabilities: np.ndarray, threshold: float) -> np.ndarray:
     """Classes (N, H, W) uint8 of (N, C, H, W), as ``hkd_mm.SegmentationMetric`` does.
 
-    C is 1 of one class, which counts from the threshold on, against the background;
-    else the background is first.
+    C is 1 of one class against the background, else the background is first.
     """
     if probabilities.shape[1] == 1:
         return (probabilities[:, 0] >= threshold).astype(np.uint8)
@@ -116,9 +110,4 @@ def pixel_classes(probabilities: np.ndarray, threshold: float) -> np.ndarray:
 
 def enlarged(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Enlarge (C, h, w) to (C, H, W), float32, bilinear."""
-    height, width = size
-    planes = [
-        cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
-        for plane in probabilities
-    ]
-    return np.stack(planes)
+    return np.stack([cv2.resize(plane, size[::-1]) for plane in probabilities])

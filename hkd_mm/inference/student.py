@@ -40,25 +40,17 @@ def named(text: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Student:
-    """An exported student, or that of a run.
+    """An exported student, or that of a run."""
 
-    Attributes:
-        backend: ``onnx`` or ``torch``.
-        classes: in the order of the network's outputs, of a segmentor with the
-            background first.
-        temperature: ``softmax(logits / temperature)``; 1 of a segmentor.
-        threshold: of confident answers; infinite where none is ever confident,
-            None where it is not known. Of a segmentor that of its pixels.
-        network: of a run: the network in torch, and whether it takes BGR.
-    """
-
-    backend: str
+    backend: str  # ``onnx`` or ``torch``
     weights: Path
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # of the outputs; of a segmentor the background first
     input: InputSpec
-    temperature: float = 1.0
+    temperature: float = 1.0  # ``softmax(logits / temperature)``
+    # of confident answers: infinite where none is, None where not known; or of pixels
     threshold: float | None = None
     manifest: Manifest | None = None
+    # of a run: the network in torch, and whether it takes BGR
     network: tuple[Any, bool] | None = field(default=None, repr=False)
 
     def load(self, threads: int | None, device: str | None) -> Any:
@@ -85,10 +77,7 @@ def read_student(
     precision: str,
     task: str = 'classification',
 ) -> Student:
-    """Find the student of an exported folder, or of what a run left.
-
-    Of a run that was exported the export is taken, unless torch is asked for.
-    """
+    """Find the student of an exported folder, else of a run (its export first)."""
     path = Path(path).expanduser()
     path = path.parent if path.name == FILE else path
     inside = path / 'export'
@@ -215,15 +204,10 @@ class StudentModel:
         revision: str | None = None,
         **kwargs,
     ) -> 'StudentModel':
-        """Load a folder on this machine, or one of the Hugging Face Hub.
+        """Load a folder on this machine, or ``owner/name`` of the Hugging Face Hub.
 
-        Of the Hub only the manifest and the one file that is used are
-        fetched, and that file's hash must be the manifest's.
-
-        Args:
-            name: path of the folder, or ``owner/name``.
-            revision: branch, tag or commit on the Hub.
-            kwargs: of the class, as ``backend`` and ``precision``.
+        Of the Hub, at a branch, tag or commit, only the manifest and the one file that
+        is used are fetched, and that file's hash must be the manifest's.
         """
         folder = _local_folder(name, backend, precision, revision)
         return cls(folder, backend, precision, **kwargs)

@@ -83,9 +83,8 @@ def safe_load(path: str | os.PathLike) -> dict[str, Any]:
         raise _no_weights(path)
     if 'state_dict' not in loaded:
         inner = loaded.get('model')
-        inside = isinstance(inner, dict) and any(
-            isinstance(value, Tensor) for value in inner.values()
-        )
+        values = inner.values() if isinstance(inner, dict) else ()
+        inside = any(isinstance(value, Tensor) for value in values)
         loaded = {**loaded, 'state_dict': inner} if inside else dict(state_dict=loaded)
     for part, kinds in (('state_dict', Mapping), ('meta', (dict, type(None)))):
         if not isinstance(loaded.get(part), kinds):
@@ -183,22 +182,17 @@ def load_weights(
             or its number of classes.
     """
     checkpoint = safe_load(path)
-    model.load_state_dict(
-        matching_weights(checkpoint, model.state_dict(), str(path), role)
-    )
+    own = model.state_dict()
+    model.load_state_dict(matching_weights(checkpoint, own, str(path), role))
     return checkpoint.get('meta') or {}
 
 
 def matching_weights(
     checkpoint: dict[str, Any], own: Mapping[str, Tensor], path: str, role: str
 ) -> dict[str, Tensor]:
-    """The weights of a network in a checkpoint of whatever program.
+    """The weights of a plain network in a checkpoint of whatever program.
 
-    Args:
-        own: ``state_dict`` of the network, a plain one.
-
-    Returns:
-        Name -> tensor, with the names and shapes of ``own``.
+    Returned are those with the names and shapes of ``own``, its ``state_dict``.
     """
     state = student_state_dict(checkpoint)
     if state.keys() != own.keys():
@@ -218,10 +212,7 @@ def check_match(
     role: str,
     needed: str = '',
 ) -> None:
-    """Compare names and shapes of weights.
-
-    Args:
-        needed: beginning of the names that may not be missing.
+    """Compare names and shapes of weights; none that begins ``needed`` may be missing.
 
     Raises:
         UserError: they are of another network, or of one with other classes.
@@ -503,8 +494,7 @@ def _check_nesting(loaded: Any, path: str) -> None:
 def _damaged(path: str, why: str = '') -> UserError:
     return UserError(
         f'checkpoint {path} is damaged or no checkpoint at all '
-        f'({os.path.getsize(path)} bytes{why}); copy it again or give '
-        'another one'
+        f'({os.path.getsize(path)} bytes{why}); copy it again or give another one'
     )
 
 
@@ -517,10 +507,9 @@ def _advice(path: str, error: Exception) -> UserError | None:
         'weights_only' in text or 'GLOBAL' in text
     ):
         code = (
-            f'm = torch.load({path!r}, map_location="cpu", weights_only=False); '
-            'm = (m.get("state_dict") or m.get("model") or m) '
-            'if isinstance(m, dict) else m; '
-            'm = m.state_dict() if hasattr(m, "state_dict") else m'
+            f'm = torch.load({path!r}, map_location="cpu", weights_only=False); m = '
+            '(m.get("state_dict") or m.get("model") or m) if isinstance(m, dict) else '
+            'm; m = m.state_dict() if hasattr(m, "state_dict") else m'
         )
     else:
         return None

@@ -81,7 +81,6 @@ def read_stored(
         source: as of :func:`read_rgb`, arrays of the depth.
         channels: 3 for RGB, 1 for grey (of 8-bit colours the luma).
         bits: 8 or 16; 16 bits have one channel.
-        max_pixels: see :func:`read_rgb`.
 
     Returns:
         (H, W) or (H, W, 3) of uint8 or uint16.
@@ -110,15 +109,7 @@ def read_stored(
 def reading(
     source: Source, name: str = '', remedy: str = '; replace or remove it'
 ) -> Iterator[Image.Image | np.ndarray]:
-    """Open an image for a block whose failures become one line.
-
-    Args:
-        name: of the image in the message.
-        remedy: ends the message.
-
-    Raises:
-        UserError: whatever fails in the block.
-    """
+    """Open an image for a block in which all that fails becomes one ``UserError``."""
     if isinstance(source, os.PathLike):
         source = os.fspath(source)
     elif isinstance(source, (bytes, bytearray, memoryview)):
@@ -286,14 +277,12 @@ def from_deep(image: Image.Image) -> np.ndarray:
 def _refuse_depth(name: str, mode: str, bits: int) -> None:
     if bits == 16:
         raise UserError(
-            f'{name} has 8 bits a channel (mode {mode}) where 16 are '
-            'expected; it was cast before: take the original (a data set '
-            'of 8 bits is read with bits=8)'
+            f'{name} has 8 bits a channel (mode {mode}) where 16 are expected; it was '
+            'cast before: take the original (a data set of 8 bits is read with bits=8)'
         )
     raise UserError(
-        f'{name} has more than 8 bits a pixel (mode {mode}) where 8 are '
-        'expected, and would be cast (a data set of 16 bits is read with '
-        'bits=16 and channels=1)'
+        f'{name} has more than 8 bits a pixel (mode {mode}) where 8 are expected, and '
+        'would be cast (a data set of 16 bits is read with bits=16 and channels=1)'
     )
 
 

@@ -43,11 +43,8 @@ os.register_at_fork(after_in_child=_forget)
 def locked(folder: Path, wait: bool = True, waiting: str = '') -> Iterator[bool]:
     """Hold the lock of a folder, which is made when missing.
 
-    Its holder may take it again; another thread of the process may not.
-
-    Args:
-        wait: until it is released.
-        waiting: message on stderr before a wait.
+    Its holder may take it again; another thread of the process may not. ``waiting`` is
+    a message on stderr before a wait.
 
     Yields:
         Whether it is held; always True with ``wait``.

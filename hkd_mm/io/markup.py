@@ -74,11 +74,9 @@ def markdown_code(text: object) -> str:
 
 
 def markdown_table(rows: Iterable[Iterable[object]], code: int = 0) -> str:
-    """Rows, the header first, as a table of Markdown; ends with a line break.
+    """Rows of texts, which are escaped, the header first, as a table of Markdown.
 
-    Args:
-        rows: of texts, which are escaped.
-        code: that many columns of the left are code.
+    So many columns of the left are ``code``. It ends with a line break.
     """
     header, *rest = [[*row] for row in rows]
     lines = [[markdown(cell) for cell in header], ['---'] * len(header)]

@@ -51,11 +51,9 @@ def drawable_names(names: Sequence[str], width: int) -> list[tuple[str, str]]:
 
 
 def set_labels(axis: Any, names: Sequence[str], width: int = 24, **style) -> None:
-    """Give an axis of matplotlib a tick for each name, from 0 on.
+    """Give an axis of matplotlib a tick for each name, of ``width`` characters at most.
 
-    Args:
-        width: characters of a name at most.
-        style: of the texts; ``fontsize`` in points.
+    They are from 0 on. ``style`` is of the texts; ``fontsize`` in points.
     """
     pairs = drawable_names(names, width)
     from matplotlib import ft2font

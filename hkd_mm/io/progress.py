@@ -63,14 +63,8 @@ class Progress:
 
     On a terminal a bar that stays in place, if rich is installed. Elsewhere a
     line every 30 s: a job that takes less writes nothing, one that takes more ends with
-    a line too. No thread draws, so processes may be forked meanwhile.
-
-    Args:
-        what: the job, as in ``packing``.
-        total: units of the whole job.
-        unit: name of the units, in the plural.
-        done: units that an earlier call finished; no part of the speed.
-        stream: output; None: stderr.
+    a line too. No thread draws, so processes may be forked meanwhile. Units of the
+    ``total`` that an earlier call has ``done`` are no part of the speed.
     """
 
     def __init__(
@@ -198,9 +192,7 @@ def parallel_map(
 ) -> list[Any]:
     """Map an importable function over items; results in their order.
 
-    Args:
-        what: the job, shown with its progress on stderr.
-        workers: processes; 0 takes all cores, 1 stays in this process.
+    Of the ``workers`` 0 takes all cores, 1 stays in this process.
     """
     check_workers(workers)
     items = list(items)

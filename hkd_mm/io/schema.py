@@ -25,9 +25,7 @@ def validate(kind: type[T], data: Any, source: str, remedy: str = '') -> T:
         kind: a dataclass, ``TypedDict``, ``dict[str, float]``, or whatever else
             pydantic takes. A dataclass forbids unknown keys with
             ``__pydantic_config__ = ConfigDict(extra='forbid')``.
-        data: of a file, a config or a request.
-        source: names the data in the message, such as a path.
-        remedy: ends the message.
+        source: names the data in the message, such as a path; ``remedy`` ends it.
 
     Raises:
         UserError: the data is something else; names the first key that is.
@@ -54,8 +52,7 @@ def read_as(kind: type[T], path: str | os.PathLike, remedy: str = '') -> T:
 def plain(value: Any, errors: str = 'surrogatepass') -> Any:
     """As it comes back from a JSON file; classes and functions by their names.
 
-    Args:
-        errors: ``replace`` leaves no bytes of file names that JSON does not know.
+    ``errors='replace'`` leaves no bytes of file names that JSON does not know.
 
     Raises:
         UserError: nested too deeply.

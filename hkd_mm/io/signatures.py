@@ -3,6 +3,7 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,7 +65,8 @@ def _collect(found: _Found, names: dict[str, None]) -> bool | None:
             names.update(dict.fromkeys(own))
             if not passes_on:
                 return True
-    if _declares(found):  # its annotated attributes are its arguments
+    declares, closed = _declares(found), False
+    if declares:  # its annotated attributes are its arguments, and those of all bases
         names.update(
             (item.target.id, None)
             for item in found.node.body
@@ -73,27 +75,31 @@ def _collect(found: _Found, names: dict[str, None]) -> bool | None:
         )
         if found.node.name == 'Arguments':
             return True
-    for base in found.node.bases:
-        # `Generic[T]` and `module.Class` are never classes of this package
-        parent = _resolve(found.module, base.id) if isinstance(base, ast.Name) else None
+    for parent in _parents(found):
         if parent is None:
+            if closed:
+                continue
             return None
         outcome = _collect(parent, names)
-        if outcome is not False:
+        if declares and (closed or outcome):
+            closed = True
+        elif outcome is not False:
             return outcome
-    return False
+    return closed
 
 
 def _declares(found: _Found) -> bool:
     """Whether a class is one of ``hkd_mm.models.arguments``."""
-    parents = (
-        _resolve(found.module, base.id)
-        for base in found.node.bases
-        if isinstance(base, ast.Name)
-    )
     return found.node.name == 'Arguments' or any(
-        parent is not None and _declares(parent) for parent in parents
+        parent is not None and _declares(parent) for parent in _parents(found)
     )
+
+
+def _parents(found: _Found) -> Iterator[_Found | None]:
+    """Base classes, ``Class`` or ``module.Class``; None for those of others."""
+    for base in found.node.bases:
+        place, _, name = ast.unparse(base).rpartition('.')
+        yield _resolve(found.module, name, place)
 
 
 def _names(function: ast.FunctionDef, skip: int) -> tuple[list[str], bool]:
@@ -118,16 +124,20 @@ def _registered(name: str) -> _Found | None:
     return None
 
 
-def _resolve(module: str, name: str) -> _Found | None:
-    node = _definitions(module).get(name)
+def _resolve(module: str, name: str, place: str = '') -> _Found | None:
+    """A class by its name in a module, or in another one that this imports."""
+    node = None if place else _definitions(module).get(name)
     if node is not None:
         return _Found(module, node)
     for statement in _tree(module).body:
         if not isinstance(statement, ast.ImportFrom):
             continue
         for item in statement.names:
-            if (item.asname or item.name) == name:
+            if (item.asname or item.name) == (place or name):
                 source = _absolute(module, statement)
+                if place and source:
+                    source = f'{source}.{item.name}'
+                    return _resolve(source, name) if _path(source).is_file() else None
                 return source and _resolve(source, item.name)
     return None
 

@@ -70,9 +70,8 @@ def read_table(
             begin, last = reader.line_num, begin
             if begin - last > 1:
                 raise UserError(
-                    f'table {path}, line {last + 1}: a quoted cell goes on '
-                    f'until line {begin}; close the quote, or double it '
-                    'inside of a cell'
+                    f'table {path}, line {last + 1}: a quoted cell goes on until line '
+                    f'{begin}; close the quote, or double it inside of a cell'
                 )
             values = [known.setdefault(v, v) for v in map(_plain, cells)]
             if any(values):
@@ -116,12 +115,7 @@ def write_table(
     """Write a comma separated file, which is whole or not there.
 
     A text that a spreadsheet would run as a formula gets an apostrophe before it,
-    which both readers take off. File names may be of any bytes.
-
-    Args:
-        path: its folder is made when missing.
-        header: names of the columns.
-        rows: cells in the order of the columns; None is an empty one.
+    which both readers take off. File names may be of any bytes; None is an empty cell.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)

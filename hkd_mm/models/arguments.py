@@ -46,8 +46,12 @@ class Arguments:
         """Check all, then initialise the class behind this one."""
         owner = 'config' if self.in_config else type(self).__name__
         for item in fields(self):
-            known = item.default is not MISSING
-            hint = f'; {item.name} is {item.default!r} by default' if known else ''
+            made = item.default_factory is not MISSING
+            default = item.default_factory() if made else item.default
+            given = (
+                'has no default' if default is MISSING else f'is {default!r} by default'
+            )
+            hint = f'; {item.name} {given}'
             name, value = self.in_config + item.name, getattr(self, item.name)
             setattr(self, item.name, checked(item.type, name, value, owner, hint))
         super().__init__(*parents)

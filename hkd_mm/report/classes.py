@@ -4,7 +4,6 @@
 from functools import partial
 
 import numpy as np
-from plotly import graph_objects as go
 
 from hkd_mm.evaluation import calibration
 from hkd_mm.evaluation.agreement import agreement, agreement_by_class
@@ -198,15 +197,7 @@ def _errors(scores: np.ndarray, labels: np.ndarray) -> list:
 
 
 def _reliability(data: ReportData, when: str, scores: dict) -> page.Chart:
-    diagonal = go.Scatter(
-        x=[0, 1],
-        y=[0, 1],
-        mode='lines',
-        line=dict(color=page.GREY, dash='dot', width=1),
-        showlegend=False,
-        hoverinfo='skip',
-    )
-    traces = [diagonal]
+    traces = []
     for method in data.methods:
         if method.name not in scores:
             continue
@@ -218,6 +209,8 @@ def _reliability(data: ReportData, when: str, scores: dict) -> page.Chart:
         points = found.confidence, found.accuracy
         traces.append(page.curve(data, method, *points, hover, **options))
     made = page.figure(traces, 'confidence', 'accuracy', legend=page.LEGEND_BELOW)
+    diagonal = dict(x0=0, y0=0, x1=1, y1=1, layer='below')
+    made.add_shape(diagonal, line=dict(color=page.GREY, dash='dot', width=1))
     made.update_xaxes(range=[0, 1])
     made.update_yaxes(range=[0, 1])
     alt = f'Accuracy against confidence {when}, all seeds together.'

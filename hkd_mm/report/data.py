@@ -218,12 +218,10 @@ def gather(
 ) -> ReportData:
     """Read the runs and choose which networks are looked at closely.
 
-    Args:
-        paths: the work dir of a study, or ``NAME=DIR`` of runs; several with one
-            name are its seeds.
-        study: in place of what ``tools/compare.py`` wrote down in the work dir.
-        positive: class whose sensitivity matters most; melanoma by default.
-        baselines: names to test against, in place of those of the study.
+    Paths are the work dir of a study, or ``NAME=DIR`` of runs, several with one name
+    being its seeds; ``study`` and ``baselines`` stand in place of what
+    ``tools/compare.py`` wrote down, ``positive`` is the class whose sensitivity matters
+    most, by default melanoma.
     """
     study, folders, incomplete = find_runs(paths, study, baselines)
     first = next(iter(folders.values()))[0]

@@ -18,8 +18,7 @@ from hkd_mm.registry import MODELS
 def network_complexity(network: dict, sizes: Sequence[int]) -> dict:
     """Count a classifier, of which no weights are fetched and little is computed.
 
-    Returns:
-        ``parameters``: int; ``gmacs``: one float a size (a side in pixels), in 1e9.
+    ``parameters``, and ``gmacs``, one float a size (a side in pixels), in 1e9.
     """
     init_default_scope('mmpretrain')
     set_network(network, pretrained=False)

@@ -224,11 +224,7 @@ def heat_map(
     scale: Any = 'Cividis',
     form: str = '.2f',
 ) -> go.Figure:
-    """A matrix (R, C), the first row on top; NaN where there is nothing.
-
-    Its numbers have the ``form``, and are written in it if they fit; ``limits`` are
-    those of the colours.
-    """
+    """Matrix (R, C), first row on top; numbers in ``form``, colours in ``limits``."""
     size = (30, 1) if len(columns) > MANY else (20, 2)
     trace = go.Heatmap(
         z=np.round(values, 5),

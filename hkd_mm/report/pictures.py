@@ -7,6 +7,7 @@ from PIL import Image
 from plotly import graph_objects as go
 from torch.nn import functional as F
 
+from hkd_mm.datasets.splits import balanced_choice
 from hkd_mm.engine.hooks.picture_hooks import as_rgb, data_uri, outlined, overlaid
 from hkd_mm.engine.student_loading import load_student
 from hkd_mm.errors import UserError
@@ -16,7 +17,7 @@ from hkd_mm.inference.segmentor import Segmentor
 from hkd_mm.io.images import read_stored
 from hkd_mm.io.input_spec import windowed
 from hkd_mm.lazy import require
-from hkd_mm.models.networks.heat_maps import choose, heat_maps, overlap
+from hkd_mm.models.networks.heat_maps import heat_maps, overlap
 from hkd_mm.report import page
 from hkd_mm.report.data import ReportData, ReportMethod
 from hkd_mm.report.sources import infos_by_id, read_dataset
@@ -31,7 +32,7 @@ _GRID = (64, 64)  # of maps of networks with other input sizes
 def model_inputs(
     data: ReportData, method: ReportMethod, sample_ids: list[str]
 ) -> torch.Tensor | None:
-    """Test images as a network's pipeline makes them, (B, 3, H, W) uint8 BGR."""
+    """Test images as a network takes them, (B, 3, H, W) uint8 BGR; None if away."""
     dataset = read_dataset(data, 'test', method)
     infos = {} if dataset is None else infos_by_id(dataset)
     if not infos.keys() >= set(sample_ids):
@@ -107,7 +108,7 @@ def grad_cam_section(data: ReportData) -> page.Section:
                 'name a teacher and a student with --teacher and --distilled'
             )
         require('pytorch_grad_cam', 'it', '"grad-cam>=1.5"')
-        indices = choose(data.labels, data.options['cam_images'])
+        indices = balanced_choice(data.labels, data.options['cam_images'])
         maps, images = _maps(data, indices)
     except UserError as error:
         return page.Section('cam', title, left_out=str(error))

@@ -69,10 +69,7 @@ def _of_work_dir(folder: Path, study: Study | None) -> FoundRuns:
 
 
 def _names(seeds: list[Path]) -> list[str]:
-    """Names of runs below the folders of seeds without their old states.
-
-    A prerequisite that a run has trained is stored in its folder, and is no row.
-    """
+    """Names of runs below the folders of seeds, without stages and old states."""
     found = {
         path.parent.relative_to(seed)
         for seed in seeds

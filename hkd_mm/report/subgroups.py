@@ -8,12 +8,7 @@ import numpy as np
 from typing_extensions import NotRequired, TypedDict
 
 from hkd_mm.errors import UserError
-from hkd_mm.evaluation.significance import (
-    accuracy,
-    balanced_accuracy,
-    bootstrap_interval,
-    scores_by_seed,
-)
+from hkd_mm.evaluation import significance
 from hkd_mm.experiments import table_text
 from hkd_mm.io.schema import read_as
 from hkd_mm.io.tables import read_table
@@ -114,9 +109,11 @@ def _table(data: ReportData, fact: str, values: np.ndarray) -> Table:
             row.append(count_cell((labels == data.positive).sum()))
         for method in roles.values():
             chosen = method.chosen[:, kept]
-            for score in (accuracy, balanced_accuracy):
-                mean = float(scores_by_seed(labels, chosen, score).mean())
-                ends = bootstrap_interval(labels, chosen, groups, score, _RESAMPLES)
+            for score in (significance.accuracy, significance.balanced_accuracy):
+                mean = float(significance.scores_by_seed(labels, chosen, score).mean())
+                ends = significance.bootstrap_interval(
+                    labels, chosen, groups, score, _RESAMPLES
+                )
                 row.append((f'{mean:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]', mean))
         rows.append(row)
     return Table(f'By {fact}.', header, rows, small)
@@ -167,10 +164,9 @@ def _hashes(data: ReportData) -> str:
 def _parts(data: ReportData) -> list[tuple[str, str]]:
     parts, name = _from_data(data), data.group_name
     if parts is None:  # validation and test, as far as their predictions are stored
-        known = [m for m in data.methods if m.val_labels is not None]
-        parts = (
-            {'val': dict(zip(known[0].val_ids, known[0].val_groups))} if known else {}
-        )
+        parts = {}
+        for method in [m for m in data.methods if m.val_labels is not None][:1]:
+            parts['val'] = dict(zip(method.val_ids, method.val_groups))
         parts['test'] = dict(zip(data.sample_ids, data.groups))
     counts = {
         split: table_text.format_image_count(part, part.values(), name)

@@ -145,12 +145,9 @@ class Page:
     """The page as an ASGI application: what it sends, and what that asks for.
 
     A photograph comes as it is in a request and stays in memory. Requests for other
-    hosts than ``hosts`` are refused (a name that another page has pointed here), so
-    are calls of other pages, and more than memory is meant for.
-
-    Args:
-        hosts: names of this machine; None for any.
-        root_path: under which a proxy shows the page, whether it takes it off or not.
+    hosts than ``hosts`` (None for any) are refused (a name that another page has
+    pointed here), so are calls of other pages, and more than memory is meant for. A
+    proxy shows the page under ``root_path``, whether it takes it off or not.
     """
 
     def __init__(

@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Time networks, runtime by runtime, in turns."""
 
-import json
 import os
 import platform
 import sys
@@ -19,11 +18,11 @@ from rich.console import Console
 from hkd_mm.config.compose import compose_config
 from hkd_mm.engine.run_files import STUDENT, finished_run
 from hkd_mm.errors import UserError
+from hkd_mm.experiments.run_folders import write_json
 from hkd_mm.experiments.table_text import make_table
 from hkd_mm.inference.manifest import FILE, read_manifest
 from hkd_mm.inference.run_folder import SourceRun, load_network
 from hkd_mm.inference.student import named
-from hkd_mm.io.files import replacing
 from hkd_mm.io.input_spec import InputSpec
 from hkd_mm.io.progress import Progress, default_workers
 from hkd_mm.serve.latency_rounds import RUNTIMES, Job, Timing, measure
@@ -35,21 +34,14 @@ _GRAPHS = dict(onnx='fp32', int8='int8')  # runtime -> kind of a manifest
 
 @dataclass
 class Subject:
-    """A network and the files there are of it.
-
-    Attributes:
-        size: (H, W) of its images in pixels.
-        torch: ``student.pth``, or a config whose weights are random; None of
-            an exported folder that is alone, or beside other weights.
-        lacks: why there is no ``torch``.
-    """
+    """A network and the files there are of it."""
 
     name: str
-    size: tuple[int, int]
-    torch: Path | None = None
+    size: tuple[int, int]  # (H, W) of its images in pixels
+    torch: Path | None = None  # student.pth, or a config: then weights are random
     folder: Path | None = None
     graphs: dict[str, Path] = field(default_factory=dict)
-    lacks: str = ''
+    lacks: str = ''  # why there is no ``torch``
 
     def file(self, runtime: str) -> Path | None:
         own = None if runtime in _GRAPHS else self.torch
@@ -63,9 +55,8 @@ class Subject:
 
     def bytes(self, runtime: str) -> int | None:
         file = self.file(runtime)
-        if file is None or file.suffix == '.py':
-            return None
-        return file.stat().st_size
+        known = file is not None and file.suffix != '.py'
+        return file.stat().st_size if known else None
 
 
 def read_subject(text: str) -> Subject:
@@ -169,7 +160,7 @@ def main(out: str | None, **options) -> None:
             onnxruntime=_version('onnxruntime'),
             hkd_mm=__version__,
         )
-        _write_json(dict(command=command, machine=machine, rows=rows), Path(out))
+        write_json(Path(out), dict(command=command, machine=machine, rows=rows))
 
 
 def latency(
@@ -186,11 +177,9 @@ def latency(
     Every network and runtime is a process of its own. Those of one batch and number of
     threads are there at once and take turns, so that ratios hold on a machine whose
     speed goes up and down. The arguments are the options of ``tools/latency.py``.
-
-    Returns:
-        A row for each network, runtime, batch and number of threads: ``median_ms``,
-        ``p99_ms``, ``times_faster`` (than ``baseline``), ``peak_bytes`` of the process,
-        ``file_bytes``; or ``error``.
+    Returned is a row for each network, runtime, batch and number of threads:
+    ``median_ms``, ``p99_ms``, ``times_faster`` (than ``baseline``), ``peak_bytes`` of
+    the process, ``file_bytes``; or ``error``.
     """
     subjects = {}
     for subject in map(read_subject, networks):
@@ -316,10 +305,9 @@ def _write_reports(
     subjects: Sequence[Subject],
     report: Callable[[str], None],
 ) -> None:
-    """Leave the smallest setting in each run, for ``tools/report.py``.
+    """Leave the smallest batch and threads in each run, for ``tools/report.py``.
 
-    That is the smallest batch and threads, in ONNX float32 where that was
-    measured, else in the first runtime.
+    In ONNX float32 where that was measured, else in the first runtime.
     """
     for subject in subjects:
         if subject.lacks:
@@ -330,9 +318,4 @@ def _write_reports(
         if subject.folder is not None and own:
             own.sort(key=lambda row: row['runtime'] != 'onnx')
             own.sort(key=lambda row: (row['batch'], row['threads']))
-            _write_json(own[0], subject.folder / 'latency.json')
-
-
-def _write_json(data: dict[str, Any], path: Path) -> None:
-    with replacing(path, 'w', encoding='utf-8') as file:
-        file.write(json.dumps(data, indent=1) + '\n')
+            write_json(subject.folder / 'latency.json', own[0])

@@ -27,10 +27,7 @@ _WARM_UP = 3
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker times: an ``.onnx``, or in torch a ``student.pth`` or config.
-
-    ``size`` is (H, W) of an image in pixels.
-    """
+    """What a worker times: an ``.onnx``, ``student.pth`` or config, at (H, W)."""
 
     network: str
     runtime: str
@@ -67,10 +64,7 @@ def measure(
     report: Callable[[str], None],
     progress: Progress,
 ) -> list[Timing]:
-    """Time jobs side by side: in every round each has a turn, the order goes on by one.
-
-    A turn has so many seconds and so many calls at least.
-    """
+    """Time jobs in rounds of turns of at least so many seconds and calls."""
     timings = [Timing(job, []) for job in jobs]
     with ExitStack() as started:
         alive = []

@@ -71,6 +71,7 @@ class PackedSamples(Sequence):
         index: (B,) int64, ids of the samples, see above.
         view: number of the view, see ``hkd_mm.PackedPreprocessor``.
         gt_scores: (B, C) float32, targets of mixed images, or None.
+        teacher_images: (B, 3, h, w) float32, what a teacher is shown, or None.
     """
 
     def __init__(
@@ -79,9 +80,11 @@ class PackedSamples(Sequence):
         index: Tensor,
         view: int = 0,
         gt_scores: Tensor | None = None,
+        teacher_images: Tensor | None = None,
     ) -> None:
         self.gt_labels, self.index = gt_labels, index
         self.view, self.gt_scores = view, gt_scores
+        self.teacher_images = teacher_images
         self._made: dict[int, DataSample] = {}  # heads write into samples
 
     def __len__(self) -> int:
@@ -112,9 +115,18 @@ class PackedSamples(Sequence):
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> 'PackedSamples':
         """A copy with each tensor (B, ...) changed."""
-        scores = None if self.gt_scores is None else change(self.gt_scores)
         labels, index = change(self.gt_labels), change(self.index)
-        return PackedSamples(labels, index, self.view, scores)
+        others = (
+            None if x is None else change(x)
+            for x in (self.gt_scores, self.teacher_images)
+        )
+        return PackedSamples(labels, index, self.view, *others)
+
+
+def teacher_images(images: Tensor, samples: Sequence | None) -> Tensor:
+    """What a teacher is shown of a batch: the student's images or its own."""
+    own = getattr(samples, 'teacher_images', None)
+    return images if own is None else own
 
 
 class PackedPredictions(dict):

@@ -4,8 +4,5 @@
 from hkd_mm.lazy import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
-    __name__,
-    trainer='train',
-    tester='test',
-    fill_teacher_cache='build_teacher_cache',
+    __name__, trainer='train', tester='test', fill_teacher_cache='build_teacher_cache'
 )

@@ -13,8 +13,7 @@ from hkd_mm.config.data_summary import resolve_data
 from hkd_mm.config.schema import takes
 from hkd_mm.config.value_checks import check_model_groups
 from hkd_mm.errors import UserError
-from hkd_mm.io.progress import Progress
-from hkd_mm.models.teacher_cache import open_teacher_cache
+from hkd_mm.models.teacher_cache import fill_views, open_teacher_cache
 from hkd_mm.registry import DATASETS, MODELS
 from hkd_mm.training.runtime import choose_device
 
@@ -47,7 +46,7 @@ def build_teacher_cache(
     cache = model.teacher_cache
     if not cache.is_open:
         raise UserError(f'no teacher cache was built: {cache.declined}')
-    fill_views(model, dataset, batch_size, torch.device(device))
+    fill_views(model, dataset, batch_size)
     built = dict(folder=str(cache.file.folder), entries=cache.file.count())
     print('{entries} entries in {folder}'.format(**built))
     return built
@@ -85,25 +84,3 @@ def _check(cfg: Config, config: str) -> None:
             'when a training begins, which then fills the cache itself: set '
             'model.class_weights, or leave this tool out'
         )
-
-
-def fill_views(model, dataset, batch_size: int, device: torch.device) -> None:
-    """Let the teacher see every view that its open cache does not hold yet."""
-    cache, preprocessor = model.teacher_cache, model.data_preprocessor
-    total = cache.num_views * len(dataset)
-    with Progress('teacher', total, 'images') as progress:
-        for view in range(cache.num_views):
-            cache.start_view(view, dataset.index, device)
-            for part in torch.arange(len(dataset)).split(batch_size):
-                index = dataset.index[part]
-                if not cache.holds(view, index):
-                    batch = dataset.__getitems__(part)
-                    images = preprocessor.augment(
-                        batch['inputs'].to(device),
-                        index.to(device),
-                        view,
-                        batch['labels'].to(device),
-                    )
-                    cache.write(index, model.teacher_records(images))
-                progress.advance(len(part))
-            cache.file.flush()

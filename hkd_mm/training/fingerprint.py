@@ -13,12 +13,7 @@ from mmengine.dist import get_world_size
 
 from hkd_mm.config.data_summary import DataSummary, build_listing
 from hkd_mm.config.packing import batched
-from hkd_mm.config.tree import (
-    dataset_chain,
-    hooks,
-    is_packed_dataset,
-    preprocessor,
-)
+from hkd_mm.config.tree import dataset_chain, hooks, is_packed_dataset, preprocessor
 from hkd_mm.errors import UserError
 from hkd_mm.io.files import sha256
 from hkd_mm.io.schema import plain
@@ -51,13 +46,11 @@ _IGNORED = dict(
     model='data_preprocessor input_size teacher_ckpt student_ckpt',
     teacher_cache='dir budget_gb check tolerance',
     hooks=(
-        'DeferredLogHook RuntimeInfoHook IterTimerHook LoggerHook '
-        'ParamSchedulerHook SafeCheckpointHook CheckpointHook '
-        'DistSamplerSeedHook EpochSeedHook TeacherCheckHook GuardRailsHook '
-        'TeacherCacheHook '
-        'FiniteLossHook ProgressHook RunReportHook CompileHook ViewHook '
-        'CheckpointGuardHook ClassFusionHook WindowCheckHook '
-        'MasksLostByResizeHook DistillDiagnosticsHook'
+        'DeferredLogHook RuntimeInfoHook IterTimerHook LoggerHook ParamSchedulerHook '
+        'SafeCheckpointHook CheckpointHook DistSamplerSeedHook EpochSeedHook '
+        'TeacherCheckHook GuardRailsHook TeacherCacheHook FiniteLossHook ProgressHook '
+        'RunReportHook CompileHook ViewHook CheckpointGuardHook ClassFusionHook '
+        'WindowCheckHook MasksLostByResizeHook DistillDiagnosticsHook'
     ),
 )
 _IGNORED = {name: frozenset(text.split()) for name, text in _IGNORED.items()}

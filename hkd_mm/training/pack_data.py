@@ -20,9 +20,7 @@ _ELSEWHERE = 'another process of the run has no room for packed images'
 
 
 def pack_config(
-    config: str,
-    cfg_options: list[str] | dict[str, Any] | None = None,
-    workers: int = 0,
+    config: str, cfg_options: list[str] | dict[str, Any] | None = None, workers: int = 0
 ) -> list[PackedStore]:
     """Build every store that a config reads."""
     cfg = compose_config(config, cfg_options)

@@ -19,15 +19,8 @@ from hkd_mm.engine.run_files import is_old
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import check_classes, safe_load
 from hkd_mm.io.locks import as_rank_0, holder, is_locked, locked
+from hkd_mm.training import run_notes
 from hkd_mm.training.fingerprint import RunFingerprint
-from hkd_mm.training.run_notes import (
-    STATE,
-    fingerprint_of,
-    read_begun,
-    read_finished,
-    read_state,
-    write_begun,
-)
 from hkd_mm.training.runtime import make_work_dir
 
 _RULE = '=' * 72
@@ -177,10 +170,10 @@ class _Search:
             checkpoint = self._checkpoint(folder)
             if checkpoint:
                 return self._answer(checkpoint=checkpoint)
-            if self._is_named(folder) and read_state(folder).get('result'):
+            if self._is_named(folder) and run_notes.read_state(folder).get('result'):
                 self._refuse(folder)
         for folder in self._folders():
-            begun = read_begun(folder)
+            begun = run_notes.read_begun(folder)
             if begun is None or self.wanted.difference(begun):
                 continue
             if not self.held.enter_context(locked(folder, wait=False)):
@@ -194,17 +187,17 @@ class _Search:
         return _Found(**found, lines=tuple(self.lines[:_TOLD]))
 
     def _checkpoint(self, folder: Path) -> str | None:
-        finished = read_finished(folder)
-        found = fingerprint_of(finished)
+        finished = run_notes.read_finished(folder)
+        found = run_notes.fingerprint_of(finished)
         if found is None or self.wanted.difference(found):
             return None
         return str(folder / finished['checkpoint'])
 
     def _folders(self, archived: bool = False) -> list[Path]:
         own = os.path.realpath(self.stage.beside)
-        states = [*self.stage.folder.parent.glob(f'*/{STATE}')]
+        states = [*self.stage.folder.parent.glob(f'*/{run_notes.STATE}')]
         if archived:  # moved there when a new run took its folder
-            states += self.stage.folder.parent.glob(f'*/previous_*/{STATE}')
+            states += self.stage.folder.parent.glob(f'*/previous_*/{run_notes.STATE}')
         parent = self.stage.folder.parent
         folders = (
             folder
@@ -221,8 +214,12 @@ class _Search:
 
     def _refuse(self, folder: Path) -> None:
         """Note why what a folder holds is not taken."""
-        finished = read_finished(folder)
-        found = fingerprint_of(finished) if finished else read_begun(folder)
+        finished = run_notes.read_finished(folder)
+        found = (
+            run_notes.fingerprint_of(finished)
+            if finished
+            else run_notes.read_begun(folder)
+        )
         why = 'it has no fingerprint that this version can compare'
         if found is not None:
             why = self.wanted.difference(found)
@@ -251,7 +248,7 @@ class _Search:
             with ExitStack() as stack:
                 held = stack.enter_context(locked(folder, wait=False))
                 if held and not _is_used(folder):  # nor by who was faster
-                    write_begun(str(folder), self.wanted)
+                    run_notes.write_begun(str(folder), self.wanted)
                     self.held.enter_context(stack.pop_all())
                     return self._answer(place=str(folder))
             if not held and self._is_for_the_same(folder):
@@ -265,7 +262,7 @@ class _Search:
     def _is_for_the_same(self, folder: Path) -> bool:
         """What another process took a folder for, which it is about to say."""
         end = time.monotonic() + MOMENT
-        while (begun := read_begun(folder)) is None:
+        while (begun := run_notes.read_begun(folder)) is None:
             if time.monotonic() > end:
                 return False
             time.sleep(0.05)
@@ -274,7 +271,7 @@ class _Search:
 
 def _is_used(folder: Path) -> bool:
     """Whether a folder holds anything of a run."""
-    return (folder / STATE).exists() or any(folder.glob('*.pth'))
+    return (folder / run_notes.STATE).exists() or any(folder.glob('*.pth'))
 
 
 def _wait(stage: Stage, folder: Path, wanted: RunFingerprint) -> None:
@@ -284,14 +281,13 @@ def _wait(stage: Stage, folder: Path, wanted: RunFingerprint) -> None:
     """
 
     def under_way() -> bool:
-        begun = read_begun(folder)
+        begun = run_notes.read_begun(folder)
         return begun is not None and not wanted.difference(begun) and is_locked(folder)
 
     if is_main_process():
         print(
-            f'{stage.role.upper()}: waiting for the {stage.role} with the '
-            f'same data and settings that {holder(folder)} trains in '
-            f'{folder}',
+            f'{stage.role.upper()}: waiting for the {stage.role} with the same data '
+            f'and settings that {holder(folder)} trains in {folder}',
             file=sys.stderr,
             flush=True,
         )

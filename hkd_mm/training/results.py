@@ -49,10 +49,7 @@ def provenance(
 
 
 def result_files(
-    folder: str | Path,
-    facts: dict[str, Any],
-    other_input: bool,
-    evaluator: Evaluator,
+    folder: str | Path, facts: dict[str, Any], other_input: bool, evaluator: Evaluator
 ) -> list[str]:
     """Name the ``.json`` and the ``.csv`` file of a test where ``--out`` names none.
 

@@ -26,10 +26,7 @@ STATE = 'run_state.json'  # what the run of a folder is, and what came out
 
 
 def write_finished(
-    runner: Runner,
-    cfg: Config,
-    summary: DataSummary,
-    fingerprint: RunFingerprint,
+    runner: Runner, cfg: Config, summary: DataSummary, fingerprint: RunFingerprint
 ) -> dict[str, Any]:
     """Write down that a run came to its end, and what came out."""
     hub = runner.message_hub

@@ -24,9 +24,8 @@ def choose_device(cfg: Config) -> str:
     found = torch.cuda.is_available()
     if asked == 'cuda' and not found:
         raise UserError(
-            'device=cuda: no GPU is to be seen here; set '
-            '--cfg-options device=auto, or look at nvidia-smi '
-            'and CUDA_VISIBLE_DEVICES'
+            'device=cuda: no GPU is to be seen here; set --cfg-options device=auto, or '
+            'look at nvidia-smi and CUDA_VISIBLE_DEVICES'
         )
     device = 'cuda' if found and asked != 'cpu' else 'cpu'
     utils.DEVICE = device  # what get_device() answers

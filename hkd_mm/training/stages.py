@@ -15,12 +15,7 @@ from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
 from hkd_mm.models.algorithms.wiring import check_losses, fill_wiring
 from hkd_mm.registry import MODELS
-from hkd_mm.training.previous_run import (
-    Stage,
-    Train,
-    check_given,
-    provide,
-)
+from hkd_mm.training.previous_run import Stage, Train, check_given, provide
 
 
 def check_distiller(cfg: Config) -> None:

@@ -29,9 +29,8 @@ def check_split(
         )
         return
     message = (
-        f'checkpoint {checkpoint} was trained on another split '
-        f'({there[:8]}) than the one in use ({here[:8]}), so it may know the '
-        'test images'
+        f'checkpoint {checkpoint} was trained on another split ({there[:8]}) than the '
+        f'one in use ({here[:8]}), so it may know the test images'
     )
     if getattr(dataset, 'split', None) != 'all':
         raise UserError(
@@ -82,9 +81,8 @@ def check_input(
     options = ' '.join(option for *_, option in found if option)
     way = f'add --cfg-options {options}, or ' if options else ''
     raise UserError(
-        f'{message}; {way}repeat the --cfg-options of the training, or give '
-        'the folder of the run in place of a config; --other-input tests it '
-        'all the same'
+        f'{message}; {way}repeat the --cfg-options of the training, or give the folder '
+        'of the run in place of a config; --other-input tests it all the same'
     )
 
 

@@ -10,13 +10,8 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from hkd_mm.config import data_summary
 from hkd_mm.config.compose import compose_config, read_config
-from hkd_mm.config.data_summary import (
-    build_listing,
-    fit_heads,
-    names_its_classes,
-    resolve_data,
-)
 from hkd_mm.config.packing import is_packed
 from hkd_mm.config.schema import names_of_group
 from hkd_mm.config.value_checks import check_values, pixel_threshold
@@ -98,7 +93,6 @@ def test(
             prediction for each image. Where none is given they go to
             ``work_dir``, else to the work dir that the checkpoint lies in,
             under the names of :func:`.results.result_files`.
-        cfg_options: see :func:`hkd_mm.config.compose.load_config`.
         other_input: test on images of another size, resize rule or
             normalisation than those of the training.
 
@@ -110,13 +104,15 @@ def test(
         _check_out(path)
     config, checkpoint = _find(config, checkpoint)
     cfg = compose_config(config, cfg_options)
-    resolve_data(cfg, read_data=False)
+    data_summary.resolve_data(cfg, read_data=False)
     device = runtime.choose_device(cfg)
     check_values(cfg, device, ('test_dataloader',))
     runtime.set_up_processes(cfg, launcher, device)
     meta = safe_load(checkpoint).get('meta') or {}
-    if not names_its_classes(cfg):
-        fit_heads(cfg, build_listing(cfg, 'test_dataloader').classes)
+    if not data_summary.names_its_classes(cfg):
+        data_summary.fit_heads(
+            cfg, data_summary.build_listing(cfg, 'test_dataloader').classes
+        )
     run = run_folder_of(checkpoint)
     cfg.work_dir = work_dir or os.path.join(
         run or runtime.default_work_dir(config, None, cfg), 'test'
@@ -185,9 +181,8 @@ def _run(
         check_earlier(outs[0], facts)
     runner.logger.info(
         f'Start: {describe_network(cfg.model)} from {checkpoint} on the '
-        f'{getattr(dataset, "split", "test")} split of '
-        f'{cfg.get("data_root")} ({len(dataset)} images), on '
-        f'{runtime.describe_device(device)}'
+        f'{getattr(dataset, "split", "test")} split of {cfg.get("data_root")} '
+        f'({len(dataset)} images), on {runtime.describe_device(device)}'
     )
     metrics = {
         key: float(value)
@@ -244,9 +239,8 @@ def _check_out(out: str) -> None:
         raise UserError(f'--out {out} is a folder; give a file in it')
     if Path(out).suffix not in results.SUFFIXES:
         raise UserError(
-            f'--out {out}: give a .json file for the metrics, a .csv or '
-            '.pkl file for the predictions, or an .isic.csv file for a '
-            'submission'
+            f'--out {out}: give a .json file for the metrics, a .csv or .pkl file for '
+            'the predictions, or an .isic.csv file for a submission'
         )
     if len(os.fsencode(os.path.basename(out))) > 230:  # it is written aside first
         raise UserError(f'--out: the name {out[:60]}... is longer than 230 bytes')

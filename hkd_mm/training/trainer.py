@@ -2,6 +2,7 @@
 """Train a config: checks, stages, runner, closing lines."""
 
 import os
+from logging import Logger
 from typing import Any
 
 from mmengine.config import Config
@@ -13,7 +14,7 @@ from hkd_mm.config import data_summary
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.networks import fetch_network_weights
 from hkd_mm.config.overrides import override
-from hkd_mm.config.tree import hooks, preprocessor
+from hkd_mm.config.tree import dicts, hooks, preprocessor
 from hkd_mm.config.value_checks import check_values, check_weights
 from hkd_mm.engine.run_data import check_resumed
 from hkd_mm.engine.runner import NamedRunner
@@ -28,11 +29,7 @@ from hkd_mm.training import run_notes, runtime
 from hkd_mm.training.fingerprint import RunFingerprint
 from hkd_mm.training.pack_data import pack_or_read_singly
 from hkd_mm.training.previous_run import check_given
-from hkd_mm.training.stages import (
-    check_teachers,
-    provide_student,
-    provide_teacher,
-)
+from hkd_mm.training.stages import check_teachers, provide_student, provide_teacher
 
 
 def set_start(
@@ -133,7 +130,6 @@ def train(
             of a checkpoint; None starts anew.
         validate: without it there is no best checkpoint.
         auto_scale_lr: scale the learning rate to the batch of all processes.
-        cfg_options: see :func:`hkd_mm.config.compose.load_config`.
 
     Returns:
         The ``result`` in ``run_state.json`` of the work dir.
@@ -183,9 +179,8 @@ def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
     if auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise UserError(
-                '--auto-scale-lr: the config has no '
-                'auto_scale_lr.base_batch_size; set it with '
-                '--cfg-options auto_scale_lr.base_batch_size=64'
+                '--auto-scale-lr: the config has no auto_scale_lr.base_batch_size; set '
+                'it with --cfg-options auto_scale_lr.base_batch_size=64'
             )
         cfg.auto_scale_lr.enable = True
     if (cfg.get('randomness') or {}).get('deterministic'):
@@ -218,16 +213,7 @@ def _run(
         run_notes.write_begun(cfg.work_dir, fingerprint, stages)
         runner = NamedRunner.from_cfg(cfg)
         runner.logger.info(start_line(cfg, summary, note))
-        losses = override('class_weight').targets(cfg, None)
-        weighted = any(target.group.get('class_weight') for target in losses)
-        if (
-            weighted
-            and type_name(cfg.train_dataloader.get('sampler')) == 'BalancedSampler'
-        ):
-            runner.logger.warning(
-                'sampler=balanced and class_weight are both on: rare classes '
-                'count twice, once drawn and once weighed; most want one of them'
-            )
+        warn_if_balanced_twice(cfg, runner.logger)
         run_notes.update_state(cfg.work_dir, result=None)  # while it is under way again
         runner.train()
         finished = run_notes.write_finished(runner, cfg, summary, fingerprint)
@@ -237,3 +223,20 @@ def _run(
         raise
     runner.logger.info(closing_line(runner, finished))
     return finished
+
+
+def warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
+    """One line where two of sampler, class weights and prior make up for imbalance."""
+    losses = override('class_weight').targets(cfg, None)
+    sampler = cfg.train_dataloader.get('sampler')
+    types = map(type_name, dicts(cfg.model))
+    ways = {
+        'sampler=balanced': type_name(sampler) == 'BalancedSampler',
+        'class_weight': any(target.group.get('class_weight') for target in losses),
+        'BalancedSoftmaxLoss': 'BalancedSoftmaxLoss' in types,
+    }
+    if sum(ways.values()) > 1:
+        logger.warning(
+            f'{" and ".join(way for way, on in ways.items() if on)} are both on: rare '
+            'classes count twice, once drawn and once weighed; most want one of them'
+        )

@@ -143,6 +143,18 @@ def test_class_weight_word_becomes_numbers(word, power, tiny_configs):
     assert plain.model.head.loss.class_weight == cfg.class_weight
 
 
+def test_class_prior_becomes_the_shares_of_the_training_split(tiny_configs, tmp_path):
+    child = tmp_path / 'child.py'
+    child.write_text(
+        f'_base_ = {str(tiny_configs["kd"])!r}\n'
+        'model = dict(distiller=dict(distill_losses=dict(loss_ce=dict('
+        "type='hkd_mm.BalancedSoftmaxLoss', class_prior='train'))))\n"
+    )
+    for read, expected in ((True, [1 / 3] * 3), (False, None)):
+        losses = load_config(child, read_data=read).model.distiller.distill_losses
+        assert losses.loss_ce.class_prior == pytest.approx(expected, abs=1e-5)
+
+
 def test_balanced_weights_are_those_of_scikit_learn():
     from sklearn.utils.class_weight import compute_class_weight
 

@@ -49,7 +49,7 @@ RUNNABLE = sorted(
 every_config = pytest.mark.parametrize('name', RUNNABLE)
 # Types that read masks, and those that a word's place is of.
 _MASKED, _METRIC = 'PackedMasks', 'SegmentationMetric'
-_SOFT = ({'KLLoss'}, {'SimKDLoss'})
+_SOFT = ({'KLLoss'}, {'SimKDLoss'}, {'BalancedSoftmaxLoss', 'PriorCorrectedKLLoss'})
 VALUES = dict(
     data_root='elsewhere/a, b',
     ann_file='a, b.csv',
@@ -62,12 +62,14 @@ VALUES = dict(
     split_ratios=(0.6, 0.3, 0.1),
     split_seed=3,
     input_size=96,
+    teacher_input_size=192,
     batch_size=7,
     max_epochs=33,
     patience=3,
     class_weight=[3.0, 1.0],
     mask_threshold=0.3,
     seed=9,
+    loss_balance=0.5,
     augment=False,
     channels_last=False,
     compiled=True,
@@ -133,6 +135,10 @@ def has_place(word: str, cfg: Config) -> bool:
         return not masked and not soft
     if word == 'teacher_cache':
         return type_name(model) != 'ImageClassifier' and bool(model.get('teacher'))
+    if word == 'teacher_input_size':
+        return not masked and bool(model.get('teacher'))
+    if word == 'loss_balance':
+        return 'Distill' in type_name(model) and type_name(model) != 'MutualDistill'
     if word == 'pretrained':
         student = [*dicts(model, skip=('teacher', 'teachers'))]
         return any('pretrained' in node for node in student)

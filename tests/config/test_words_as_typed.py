@@ -109,6 +109,12 @@ REACHED = dict(
         lambda c: {c[name].dataset.type for name in LOADERS},
         'hkd_mm.SkinDisease',
     ),
+    teacher_input_size=(
+        '256',
+        lambda c: {c.data_preprocessor.get('teacher_size')},
+        256,
+    ),
+    loss_balance=('0.3', lambda c: {'loss_balance' in c.default_hooks}, True),
     teacher_cache=('False', lambda c: {c.model.teacher_cache is None}, True),
     augment=('False', lambda c: {len(c.data_preprocessor.augment)}, 0),
     pair=('demo', lambda c: _datasets(c, 'data_root'), 'data/demo'),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from hkd_mm.datasets.class_weights import balanced_weights
+from hkd_mm.datasets.class_weights import balanced_weights, class_prior
 from hkd_mm.errors import UserError
 
 pytestmark = pytest.mark.usefixtures('in_tmp')
@@ -38,3 +38,11 @@ def test_mistakes_are_named():
         balanced_weights([3, 0], classes=('nv', 'df'))
     with pytest.raises(UserError, match='class_weight="balance"'):
         balanced_weights([3, 1], 'balance')
+
+
+def test_the_prior_is_the_share_of_each_class():
+    assert class_prior([6, 3, 1]) == [0.6, 0.3, 0.1]
+    assert class_prior([99, 0]) == [0.99, 0.01]
+    assert sum(class_prior(COUNTS)) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(UserError, match='class_prior="test" must be train'):
+        class_prior([1, 1], 'test')

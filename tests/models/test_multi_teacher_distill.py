@@ -165,6 +165,36 @@ def test_loss_is_that_of_the_fused_teachers(fusion):
     assert loss == pytest.approx(16 * np.mean(kl), rel=1e-4)
 
 
+def test_a_loss_may_have_the_scores_of_each_teacher():
+    loss = dict(type='hkd_mm.EBKDLoss', tau=4.0)
+    model = build(losses=dict(loss_kd=loss), teacher_cache={}).eval()
+    images, samples = batch()
+    found = model(images, samples, mode='loss')['distill.loss_kd']
+    each = torch.stack(model.teacher.scores(images), dim=1)
+    expected = MODELS.build(loss)(model.student(images, mode='tensor'), each)
+    torch.testing.assert_close(found, expected)
+    assert model.uncacheable() is None and model.exact_records() == {'teacher_scores'}
+    # one tensor an image, which a cache keeps as it is
+    (stored,) = model.teacher_records(images).values()
+    assert torch.equal(stored, each)
+
+
+def test_one_teacher_has_no_others():
+    config = dict(
+        type='hkd_mm.FrozenTeacherDistill',
+        data_preprocessor=NORM,
+        architecture=RESNET8,
+        teacher=RESNET8,
+        distiller=dict(
+            type='mmrazor.ConfigurableDistiller',
+            distill_losses=dict(loss_kd=dict(type='hkd_mm.EBKDLoss')),
+        ),
+    )
+    init_default_scope('mmpretrain')
+    with pytest.raises(UserError, match='needs several teachers'):
+        MODELS.build(copy.deepcopy(config))
+
+
 def test_every_teacher_is_frozen_and_in_no_checkpoint():
     shaky = timm_network(drop_rate=0.5, drop_path_rate=0.5)
     model = build([shaky, RESNET8, timm_network('resnet18')]).train()

@@ -40,8 +40,14 @@ WITH_8_CLASSES = dict(
     shufflenetv1=912416,
     resnet18=11180616,
     effnet_lite0=3381256,
+    effnet_lite0_w045=881576,
     effnet_lite1=4145928,
     effnet_lite2=4821320,
+    dinov2_small=22059272,
+    dinov2_base=86585864,
+    dinov3_small=21590024,
+    dinov3_base=85647368,
+    panderm_base=85814024,
 )
 SIZES = (116, 224)
 

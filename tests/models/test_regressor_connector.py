@@ -6,7 +6,10 @@ import torch
 from torch import nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.connectors.feature_align_connector import RegressorConnector
+from hkd_mm.models.connectors.feature_align_connector import (
+    RegressorConnector,
+    StagesConnector,
+)
 
 
 @pytest.mark.parametrize('hidden', [0, 2])
@@ -36,6 +39,30 @@ def test_the_last_norm_is_there_unless_it_is_unwanted():
     torch.testing.assert_close(out.mean((0, 2, 3)), torch.zeros(6), rtol=0, atol=1e-5)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in plain.modules())
     assert plain.project[0].bias is not None
+
+
+def test_stages_have_connectors_of_their_own():
+    connector = StagesConnector(dict(type='hkd_mm.RegressorConnector', hidden=1))
+    student, teacher = (
+        [(3, c, size, size) for c, size in shapes]
+        for shapes in (((4, 8), (6, 4)), ((7, 8), (9, 2)))
+    )
+    connector.build(student, teacher)
+    maps = connector([torch.randn(shape) for shape in student])
+    assert [tuple(x.shape) for x in maps] == teacher
+    with pytest.raises(UserError, match='2 and 1; record'):
+        StagesConnector().build(student, teacher[:1])
+
+
+def test_a_norm_may_come_first():
+    connector = RegressorConnector(norm=False, norm_first=True)
+    connector.build((8, 5), (8, 7))
+    first, layer = connector.project
+    assert isinstance(first, nn.BatchNorm1d) and isinstance(layer, nn.Linear)
+    short = torch.randn(8, 5)
+    torch.testing.assert_close(
+        connector(100 * short), connector(short), rtol=1e-3, atol=1e-3
+    )
 
 
 def test_a_negative_number_of_layers_is_refused():

@@ -130,3 +130,9 @@ def test_what_cannot_be_rotated_is_refused():
 
 def test_a_cache_is_declined():
     assert 'four rotations' in build(teacher_cache={}).uncacheable()
+
+
+def test_one_size_for_both():
+    size = dict(type='hkd_mm.PackedPreprocessor', input_size=32, teacher_size=64)
+    with pytest.raises(UserError, match='leave teacher_input_size out'):
+        build(data_preprocessor=size)

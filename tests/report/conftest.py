@@ -147,7 +147,7 @@ def page(study_dir, tmp_path_factory):
     )
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')  # its event loop is in the way of others
 def browser():
     if CHROME is None:
         pytest.skip('no Chromium on this machine')
@@ -158,7 +158,7 @@ def browser():
         found.close()
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def open_page(browser):
     """``open_page(path, width, scheme)`` is a tab, with what it said."""
 

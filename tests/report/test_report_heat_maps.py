@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from hkd_mm.datasets.splits import balanced_choice
 from hkd_mm.models.networks.heat_maps import (
-    choose,
     heat_maps,
     last_layer,
     overlap,
@@ -39,9 +39,9 @@ def test_overlap_by_hand():
 
 def test_images_come_from_the_classes_in_turn():
     labels = np.array([0] * 10 + [1] * 3 + [2])
-    found = choose(labels, 5)
+    found = balanced_choice(labels, 5)
     assert labels[found].tolist() == [0, 1, 2, 0, 1]
-    assert len(set(choose(labels, 99).tolist())) == 14
+    assert len(set(balanced_choice(labels, 99).tolist())) == 14
 
 
 def test_the_map_is_where_the_true_class_is():

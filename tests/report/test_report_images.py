@@ -4,9 +4,7 @@
 import csv
 import json
 import shutil
-import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -164,14 +162,8 @@ def test_all_three_parts_are_compared(material):
 def test_the_validation_split_is_predicted_by_the_tool(
     material, runs, tmp_path, monkeypatch, quick_runner
 ):
-    def forked(command, env, **_):
-        with open(tmp_path / 'out', 'w') as out:
-            code = ForkedTool(command, out, env).wait()
-        return subprocess.CompletedProcess(command, code, '', '')
-
-    monkeypatch.setattr(
-        'hkd_mm.report.sources.subprocess', SimpleNamespace(run=forked, DEVNULL=None)
-    )
+    monkeypatch.setattr(child_processes, 'start', ForkedTool)
+    monkeypatch.setattr(child_processes, 'LOOK', 0.1)
     folder = runs / 'student'
     predict(folder)
     with (folder / VAL_FILE).open(newline='') as stream:

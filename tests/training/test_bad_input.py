@@ -383,7 +383,7 @@ MISTAKES = {
     ),
     'teacher cache of no kind': (
         lambda p: p.train('model.teacher_cache.num_views=many', config='kd'),
-        ['teacher_cache.num_views', 'integer'],
+        ['teacher_cache.num_views', 'number >= 1'],
     ),
     'beta below zero': (
         lambda p: p.train(f'{LOSS}.beta=-1', config='kd'),

@@ -1,11 +1,14 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The word ``sampler`` and its warning beside ``class_weight``."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.networks import config_root
 from hkd_mm.errors import UserError
+from hkd_mm.training.trainer import warn_if_balanced_twice
 
 BALANCED = dict(type='hkd_mm.BalancedSampler')
 SHUFFLED = dict(type='DefaultSampler', shuffle=True)
@@ -84,3 +87,16 @@ def test_it_trains_and_warns_of_balancing_twice(
         == 0
     )
     assert capsys.readouterr().out.count('rare classes count twice') == warned
+
+
+@pytest.mark.parametrize(
+    'option, warned', [('sampler=balanced', True), ('seed=1', False)]
+)
+def test_balanced_softmax_is_a_way_of_its_own(option, warned):
+    name = 'zoo/balanced_softmax/balanced_softmax_wrn50_mbv2_skin.py'
+    said = []
+    logger = SimpleNamespace(warning=said.append)
+    warn_if_balanced_twice(compose_config(config_root() / name, [option]), logger)
+    assert [line.partition(' are ')[0] for line in said] == (
+        ['sampler=balanced and BalancedSoftmaxLoss'] if warned else []
+    )

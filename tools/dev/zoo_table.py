@@ -14,6 +14,7 @@ from hkd_mm.cli import run_tool
 
 _MARK = '<!-- made by tools/dev/zoo_table.py -->'
 _COSTS = 'docs/results/zoo/costs.json'
+_FORCES = 'docs/results/zoo/forces.json'
 _HARD = 'hkd_mm.HardLabelLoss'
 _FAMILIES = dict(
     response='Response: class scores',
@@ -72,8 +73,10 @@ def _zoo_table(root: Path) -> Iterator[str]:
     """Lines of Markdown, a table a family."""
     from hkd_mm.config.networks import config_root
 
-    path = root / _COSTS
-    costs = json.loads(path.read_text())['rows'] if path.is_file() else {}
+    costs, forces = (
+        json.loads((root / path).read_text())['rows'] if (root / path).is_file() else {}
+        for path in (_COSTS, _FORCES)
+    )
     readmes = sorted(config_root().glob('zoo/*/README.md'))
     found = [zoo_method(readme.parent) for readme in readmes]
     for family, title in _FAMILIES.items():
@@ -81,13 +84,15 @@ def _zoo_table(root: Path) -> Iterator[str]:
         if not rows:
             continue
         yield f'## {title}\n'
-        yield '| Method | Losses | Source | Online, cached, MB | Fails |'
-        yield '|---|---|---|---|---|'
+        force = ' Force |' if forces else ''
+        yield f'| Method | Losses | Source |{force} Online, cached, MB | Fails |'
+        yield f'|---|---|---|{"---|" if forces else ""}---|---|'
         for row in rows:
             cells = (
                 f'[{row["title"]}](../configs/zoo/{row["name"]})',
                 ', '.join(f'`{name}`' for name in row['losses']),
                 row['source'],
+                *([_force(forces.get(row['name'], {}))] if forces else ()),
                 _cost(costs.get(row['name']), row['cacheable']),
                 row['fails'],
             )
@@ -152,6 +157,14 @@ def _loss_types(cfg) -> list[str]:
     types = _loss_types(_read(config_root() / before)) if before else []
     specs = cfg.model.distiller.get('distill_losses', {}).values()
     return types + [spec['type'] for spec in specs if spec]
+
+
+def _force(row: dict) -> str:
+    """Each part's, or nothing where it was not or cannot be measured."""
+    parts = {name: value for name, value in row.items() if name != 'skipped'}
+    if len(parts) == 1:
+        return f'{parts.popitem()[1]:.2g}'
+    return ', '.join(f'{name} {value:.2g}' for name, value in parts.items())
 
 
 def _cost(row: dict | None, cacheable: bool) -> str:

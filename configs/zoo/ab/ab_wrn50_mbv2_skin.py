@@ -5,4 +5,5 @@ model = dict(distiller=dict(
     connectors=dict(loss_ab=dict(type='hkd_mm.RegressorConnector')),
     distill_losses=dict(
         loss_ce=dict(type='hkd_mm.HardLabelLoss'),
-        loss_ab=dict(type='hkd_mm.ABLoss', margin=1.0, loss_weight=10.0))))
+        loss_ab=dict(  # 3e-3 * 256 * 8 * 8 of the sum
+            type='hkd_mm.ABLoss', margin=1.0, loss_weight=49.0))))

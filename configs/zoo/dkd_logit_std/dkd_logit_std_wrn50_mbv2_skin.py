@@ -6,3 +6,6 @@ model = dict(distiller=dict(distill_losses=dict(
     loss_dkd=dict(
         type='hkd_mm.DKDLoss', standardize=True,
         tau=2.0, alpha=1.0, beta=8.0, loss_weight=9.0))))
+default_hooks = dict(warm_up=dict(
+    type='hkd_mm.LossScheduleHook', loss='loss_dkd', start=0.0,
+    until=20, of=240))

@@ -7,4 +7,4 @@ model = dict(distiller=dict(distill_losses=dict(
         type='hkd_mm.FTLoss',
         rate=0.5,
         kernel_size=1,  # 3 would be 132 M parameters for 2048 channels
-        beta=200.0))))
+        beta=500.0))))

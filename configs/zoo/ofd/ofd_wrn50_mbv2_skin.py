@@ -7,4 +7,4 @@ model = dict(distiller=dict(
         loss_ce=dict(type='hkd_mm.HardLabelLoss'),
         loss_ofd=dict(
             type='hkd_mm.OFDLoss',
-            loss_weight=33.0))))  # 1e-3 * 2048 * 4 * 4, the paper's sum
+            loss_weight=16.4))))  # the paper's 1e-3 * 256 * 8 * 8

@@ -6,3 +6,6 @@ model = dict(distiller=dict(
     distill_losses=dict(
         loss_ce=dict(type='hkd_mm.HardLabelLoss', loss_weight=1.0),
         loss_review=dict(type='hkd_mm.ReviewKDLoss', loss_weight=8.0))))
+default_hooks = dict(warm_up=dict(
+    type='hkd_mm.LossScheduleHook', loss='loss_review', start=0.0,
+    until=20, of=240))

@@ -69,12 +69,8 @@ class NamedFiles(ImageFinder):
     """Find images or masks by the names that a table gives them.
 
     Where several files have a name, the one in a folder named as the patient is taken,
-    and never one in a folder named as another patient.
-
-    Args:
-        groups: names of all patients of the table.
-        mask: the names may lack ``_segmentation`` or ``_mask``.
-        skipped: a folder below that is not searched.
+    and never one in a folder named as another of the patients, ``groups``. The names of
+    masks may lack ``_segmentation`` or ``_mask``.
     """
 
     def __init__(
@@ -165,9 +161,8 @@ def _read_pair(
     images, masks = image_folder(folder), mask_folder(folder)
     if images is None or masks is None:
         raise UserError(
-            f'{folder} has no folder {"Mask" if images else "Image"}; '
-            'expected Image and Mask side by side, or a table '
-            'split_dataset.csv'
+            f'{folder} has no folder {"Mask" if images else "Image"}; expected Image '
+            'and Mask side by side, or a table split_dataset.csv'
         )
     by_stem = {}
     for path in list_images(masks):

@@ -8,12 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from hkd_mm.datasets.masks.folders import (
-    EMPTY,
-    FOREGROUND,
-    MaskRecord,
-    read_mask_folders,
-)
+from hkd_mm.datasets.masks import folders
 from hkd_mm.datasets.masks.mask_tables import read_mask_table
 from hkd_mm.datasets.masks.reading import read_mask
 from hkd_mm.datasets.records import file_stamp
@@ -48,7 +43,6 @@ class MaskDataset(SkinDisease):
         channels: 3 (RGB) or 1; None takes that of the class, also below.
         bits: of a channel, 8 or 16 (then one channel).
         without_mask: an image without a mask file is clean; False refuses it.
-        kwargs: of ``hkd_mm.SkinDisease``.
 
     Raises:
         UserError: a file is missing, the table does not fit, or a patient is
@@ -87,10 +81,10 @@ class MaskDataset(SkinDisease):
             )
         super().__init__(data_root, split, classes=classes, **kwargs)
 
-    def _read_records(self, root: Path) -> list[MaskRecord]:
+    def _read_records(self, root: Path) -> list[folders.MaskRecord]:
         table = self._find_table(root)
         records = (
-            read_mask_folders(root, self.without_mask)
+            folders.read_mask_folders(root, self.without_mask)
             if table is None
             else read_mask_table(root, table, self.without_mask, self.columns)
         )
@@ -106,15 +100,14 @@ class MaskDataset(SkinDisease):
         own = next((path for path in found if path.is_file()), None)
         return own or super()._find_table(root)
 
-    def _check_records(self, records: list[MaskRecord], source: Path) -> None:
+    def _check_records(self, records: list[folders.MaskRecord], source: Path) -> None:
         seen, masks = set(), {}
         for record in records:
             first = masks.setdefault(record.mask_path, record)
             if record.mask_path and first is not record:
                 raise UserError(
-                    f'{source}: {record.mask_path} is the mask of '
-                    f'{first.sample_id} and of {record.sample_id}; name the '
-                    'mask of each by its path'
+                    f'{source}: {record.mask_path} is the mask of {first.sample_id} '
+                    f'and of {record.sample_id}; name the mask of each by its path'
                 )
             if record.sample_id in seen:
                 raise UserError(
@@ -127,7 +120,7 @@ class MaskDataset(SkinDisease):
         unread = [record for record in records if not record.label]
         marked = _marked([record.mask_path for record in unread], len(self.classes))
         for record, yes in zip(unread, marked):
-            record.label = FOREGROUND if yes else EMPTY
+            record.label = folders.FOREGROUND if yes else folders.EMPTY
 
     def _check_part(self, data: list[dict]) -> None:
         if not data:
@@ -138,11 +131,11 @@ class MaskDataset(SkinDisease):
                 'something marked in its mask'
             )
 
-    def _data_info(self, record: MaskRecord) -> dict:
+    def _data_info(self, record: folders.MaskRecord) -> dict:
         return dict(
             img_path=record.path,
             mask_path=record.mask_path,
-            gt_label=int(record.label == FOREGROUND),
+            gt_label=int(record.label == folders.FOREGROUND),
             sample_id=record.sample_id,
             patient_id=record.lesion_id,
             lesion_id=record.lesion_id,
@@ -185,14 +178,13 @@ class LIDCNodule(MaskDataset):
     bits = 16
     without_mask = True
 
-    def _check_records(self, records: list[MaskRecord], source: Path) -> None:
+    def _check_records(self, records: list[folders.MaskRecord], source: Path) -> None:
         for record in records:
             if not record.lesion_id or record.group == 'lesion':
                 raise UserError(
-                    f'{source}: the patient of image {record.sample_id} is '
-                    'not known, so that nothing keeps patients in one part; '
-                    'add a column patient_id, or put the images of each '
-                    'patient into a folder'
+                    f'{source}: the patient of image {record.sample_id} is not known, '
+                    'so that nothing keeps patients in one part; add a column '
+                    'patient_id, or put the images of each patient into a folder'
                 )
         super()._check_records(records, source)
 

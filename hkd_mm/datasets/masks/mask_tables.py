@@ -6,21 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hkd_mm.datasets.label_tables import (
-    Columns,
-    find_split_column,
-    groups_of_rows,
-    part_of,
-    read_rows,
-)
-from hkd_mm.datasets.masks.folders import (
-    EMPTY,
-    FOREGROUND,
-    MaskRecord,
-    NamedFiles,
-    image_folder,
-    mask_folder,
-)
+from hkd_mm.datasets import label_tables
+from hkd_mm.datasets.masks import folders
 from hkd_mm.datasets.records import log_elsewhere
 from hkd_mm.errors import UserError
 from hkd_mm.io.tables import find_column, is_blank
@@ -42,30 +29,32 @@ class Group(NamedTuple):
 
 
 def read_mask_table(
-    root: Path, table: Path, without_mask: bool, columns: Columns | None = None
-) -> list[MaskRecord]:
+    root: Path,
+    table: Path,
+    without_mask: bool,
+    columns: label_tables.Columns | None = None,
+) -> list[folders.MaskRecord]:
     """Read the records of a table; a label is empty if the mask must be read.
 
     Args:
         table: only the column of images is required. Without a column of
             masks they are found by the image's name.
         without_mask: an image without a mask file is clean.
-        columns: as the user names them.
 
     Raises:
         UserError: no image column, a file is missing, or an unnamed mask
             exists beside an image without one.
     """
-    rows = read_rows(table, columns := columns or Columns())
+    rows = label_tables.read_rows(table, columns := columns or label_tables.Columns())
     names = dict(
         image=find_column(rows, table, IMAGE, columns.image_col, 'image_col'),
         mask=next((name for name in MASK if name in rows[0]), None),
-        split=find_split_column(rows, table, columns, SPLIT),
+        split=label_tables.find_split_column(rows, table, columns, SPLIT),
     )
     if columns.group_cols is None:
         groups = groups_of(rows, table)
     else:
-        found, kind = groups_of_rows([rows], columns, table)
+        found, kind = label_tables.groups_of_rows([rows], columns, table)
         groups = [Group(name, kind) for name in found]
     known = {group.name for group in groups} - {None}
     reader = _Reader(root, table, names, known, without_mask)
@@ -79,50 +68,46 @@ def read_mask_table(
 class _Reader:
     def __init__(self, root, table, names, groups, without_mask) -> None:
         self.table, self.names, self.without_mask = table, names, without_mask
-        images, masks = image_folder(root), mask_folder(root)
-        self.images = NamedFiles(root, images or root, groups, skipped=masks)
-        self.masks = NamedFiles(root, masks or root, groups, mask=True)
+        images, masks = folders.image_folder(root), folders.mask_folder(root)
+        self.images = folders.NamedFiles(root, images or root, groups, skipped=masks)
+        self.masks = folders.NamedFiles(root, masks or root, groups, mask=True)
         self.apart = masks is not None
         self.unmarked: list[str] = []  # without a mask, not called clean
 
-    def record(self, row: dict[str, str], group: Group) -> MaskRecord:
+    def record(self, row: dict[str, str], group: Group) -> folders.MaskRecord:
         cell = {kind: row.get(name, '') for kind, name in self.names.items()}
         path = self.images.find(cell['image'], group.name)
         if path is None:
             raise UserError(
-                f'{self.table} lists image {cell["image"] or "(no name)"}, '
-                f'which is not under {self.images.folder}; add it or take '
-                'its row out'
+                f'{self.table} lists image {cell["image"] or "(no name)"}, which is '
+                f'not under {self.images.folder}; add it or take its row out'
             )
         clean = row.get(_CLEAN, '').lower()
         mask = self._mask(path, cell, clean, group.name)
-        marked = FOREGROUND if clean in _NO else ''  # many masks unread
+        marked = folders.FOREGROUND if clean in _NO else ''  # many masks unread
         # lesions of patients are kept as metadata
         group_columns = [key for key in PATIENT if key in row] or [LESION]
         used = (*self.names.values(), *group_columns, _CLEAN)
-        return MaskRecord(
+        return folders.MaskRecord(
             sample_id=self.images.id_of(path),
             path=path,
-            label=marked if mask else EMPTY,
+            label=marked if mask else folders.EMPTY,
             lesion_id=group.name,
-            split=part_of(cell['split']),
+            split=label_tables.part_of(cell['split']),
             metadata={k: v for k, v in row.items() if k not in used},
             mask_path=mask,
             group=group.kind,
         )
 
-    def check_masks(self, records: list[MaskRecord]) -> None:
+    def check_masks(self, records: list[folders.MaskRecord]) -> None:
         """Refuse unnamed masks beside images that lack one and are not called clean."""
         if not self.apart or not self.unmarked:
             return
         used = {record.mask_path for record in records}
         lone = {s: p for s, p in self.masks.by_stem.items() if p not in used}
         # those of the very path of an image are that image's
-        own = {
-            stem.rsplit('/', 1)[-1]: path
-            for stem, path in lone.items()
-            if stem not in self.images.by_stem
-        }
+        own = {s: p for s, p in lone.items() if s not in self.images.by_stem}
+        own = {stem.rsplit('/', 1)[-1]: path for stem, path in own.items()}
         for image in self.unmarked:
             name = self.images.id_of(image)
             mask = lone.get(name) or own.get(name.rsplit('/', 1)[-1])
@@ -136,11 +121,10 @@ class _Reader:
         lost = [p for s, p in own.items() if not self.images.named(s)]
         if lost and not self.names['mask']:
             raise UserError(
-                f'{self.table} names no masks, {len(self.unmarked)} of its '
-                f'images have none of their name, and {lost[0]} belongs to '
-                f'no image ({len(lost)} such masks); rename the masks, name '
-                f'them in a column {MASK[0]}, or say in a column {_CLEAN} '
-                'which images show nothing (TRUE)'
+                f'{self.table} names no masks, {len(self.unmarked)} of its images have '
+                f'none of their name, and {lost[0]} belongs to no image ({len(lost)} '
+                f'such masks); rename the masks, name them in a column {MASK[0]}, or '
+                f'say in a column {_CLEAN} which images show nothing (TRUE)'
             )
 
     def _mask(
@@ -185,9 +169,8 @@ def groups_of(rows: Sequence[dict[str, str]], table: Path) -> list[Group]:
         owners = [patient] if patient else [*patients.get(lesion, ())]
         if len(owners) > 1:
             raise UserError(
-                f'{table}: lesion {lesion} is of patient {owners[0]}, of '
-                f'{owners[1]} and of an image whose patient is not named; fill in '
-                'its patient'
+                f'{table}: lesion {lesion} is of patient {owners[0]}, of {owners[1]} '
+                'and of an image whose patient is not named; fill in its patient'
             )
         if owners or not lesion:
             groups.append(Group(owners[0] if owners else None, 'patient'))

@@ -113,11 +113,8 @@ class PackedMasks(PackedDataset):
         in mm, where the table has ``pixel_spacing`` (mm from pixel to pixel).
         """
         infos = (self.get_data_info(i) for i in range(len(self)))
-        groups = {
-            info['sample_id']: info['patient_id']
-            for info in infos
-            if info['patient_id'] is not None
-        }
+        pairs = ((info['sample_id'], info['patient_id']) for info in infos)
+        groups = {name: patient for name, patient in pairs if patient is not None}
         return dict(super().metainfo, groups=groups, extents=self._extents)
 
     @cached_property

@@ -8,14 +8,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from hkd_mm.errors import UserError
-from hkd_mm.io.images import (
-    DEEP,
-    check_size,
-    from_deep,
-    reading,
-    refuse_deep_colour,
-    upright,
-)
+from hkd_mm.io import images
 from hkd_mm.structures.mask_samples import IGNORE
 
 _LOSSY = ('JPEG', 'MPO', 'WEBP', 'HEIF')  # nothing tells a lossless WebP
@@ -38,7 +31,7 @@ def read_mask(path: str, classes: int) -> np.ndarray:
         UserError: unreadable, lossy, a palette without a background, or a
             value that is no class.
     """
-    with reading(path, f'mask {path}') as image:
+    with images.reading(path, f'mask {path}') as image:
         compression = str(image.info.get('compression', ''))
         if image.format in _LOSSY or compression in _LOSSY_TIFF:
             within = f' with {compression} within' if compression else ''
@@ -46,10 +39,10 @@ def read_mask(path: str, classes: int) -> np.ndarray:
                 f'mask {path} is a {image.format} file{within}, whose values are '
                 'not exact; masks must be PNG, BMP or lossless TIFF'
             )
-        refuse_deep_colour(image)
-        check_size(image)
+        images.refuse_deep_colour(image)
+        images.check_size(image)
         if classes == 2 and image.mode == 'P':
-            return _coloured(path, upright(image))
+            return _coloured(path, images.upright(image))
         pixels = _mask_pixels(image)
     if classes == 2:
         pixels = pixels.reshape(*pixels.shape[:2], -1)
@@ -67,9 +60,8 @@ def _coloured(path: str, image: Image.Image) -> np.ndarray:
     black = ~colours.any(-1)
     if black[np.union1d(indices, [0])].sum() != 1:
         raise UserError(
-            f'mask {path} has a palette in which not exactly one colour is '
-            'black, so that the background is not known; save it in grey, '
-            'the background as 0'
+            f'mask {path} has a palette in which not exactly one colour is black, so '
+            'that the background is not known; save it in grey, the background as 0'
         )
     return (~black[indices]).astype(np.uint8)
 
@@ -77,9 +69,9 @@ def _coloured(path: str, image: Image.Image) -> np.ndarray:
 def _mask_pixels(image: Image.Image) -> np.ndarray:
     """Numbers of a mask: (H, W), or (H, W, 3) where it is in colour."""
     image.load()
-    image = upright(image)
-    if image.mode[0] in DEEP:
-        return from_deep(image)
+    image = images.upright(image)
+    if image.mode[0] in images.DEEP:
+        return images.from_deep(image)
     if image.mode == 'LA':  # opacity says nothing about classes
         image = image.getchannel(0)
     elif image.mode not in ('1', 'L', 'P'):
@@ -116,7 +108,7 @@ def extents(infos: Sequence[dict]) -> dict[str, tuple[float, float]]:
     found = {}
     for info, text in zip(infos, texts):
         rows, columns = _lengths(text, info['sample_id'])
-        with reading(info['img_path']) as image:
+        with images.reading(info['img_path']) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
             width, height = image.size[::-1] if turned else image.size
         found[info['sample_id']] = (rows * height, columns * width)

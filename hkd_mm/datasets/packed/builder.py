@@ -47,10 +47,7 @@ def ensure_store(plan: Plan, store_dir: str | os.PathLike, workers: int = 0) -> 
     The name of the folder carries a hash of the rule and of the names, sizes
     and times of the source files. An image is on disk before its checksum, and that
     before its mark, so that a killed build resumes. Of several processes one builds,
-    the others wait.
-
-    Args:
-        workers: processes that decode; 0 takes all cores.
+    the others wait; ``workers`` of its processes decode, 0 takes all cores.
 
     Raises:
         UserError: an image cannot be read.
@@ -226,9 +223,8 @@ def _explained(error: OSError, plan: Plan, folder: Path) -> Exception:
         return error
     size = len(plan.ids) * plan.row_bytes
     return NoRoomError(
-        f'packed store: the disk of {folder} is full, {size / 1e6:.0f} MB '
-        f'are needed; make room, or give {remedy}; the build goes on where '
-        'it stopped'
+        f'packed store: the disk of {folder} is full, {size / 1e6:.0f} MB are needed; '
+        f'make room, or give {remedy}; the build goes on where it stopped'
     )
 
 

@@ -71,9 +71,8 @@ def _hairs(
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     shape = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
     hat = cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, shape)
-    _, label, boxes, _ = cv2.connectedComponentsWithStats(
-        (hat >= threshold).astype(np.uint8)
-    )
+    dark = (hat >= threshold).astype(np.uint8)
+    _, label, boxes, _ = cv2.connectedComponentsWithStats(dark)
     wide, high = boxes[:, cv2.CC_STAT_WIDTH], boxes[:, cv2.CC_STAT_HEIGHT]
     found = np.hypot(wide, high) >= length * side
     found[0] = False  # the background

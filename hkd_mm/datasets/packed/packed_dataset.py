@@ -75,17 +75,14 @@ class PackedDataset(Dataset):
             raise UserError(f'PackedDataset margin={margin} must be >= 1')
         if isinstance(dataset, dict):
             # the pipeline would be built, and serialising takes its time
-            dataset = DATASETS.build(
-                {**dataset, 'pipeline': [], 'serialize_data': False}
-            )
+            dataset = DATASETS.build(dict(dataset, pipeline=[], serialize_data=False))
         if not hasattr(dataset, 'records'):
             raise UserError(
                 f'PackedDataset packs SkinDisease, HAM10000 and ISIC2019, '
                 f'not {type(dataset).__name__}; set packed=False for it'
             )
         self.hair_removal, self.top_up = hair_removal, top_up
-        self.size, self.margin = size, margin
-        self.interpolation = interpolation
+        self.size, self.margin, self.interpolation = size, margin, interpolation
         self.dataset, copies = topped_up(dataset, top_up)
         self.dataset.full_init()
         plan = self._plan()

@@ -182,8 +182,7 @@ def pack_image(
 
     image = read_image(path)
     if hair_removal is not None:
-        image = np.ascontiguousarray(
-            remove_hair_for(image[..., ::-1], side, hair_removal)[..., ::-1]
-        )
+        image = remove_hair_for(image[..., ::-1], side, hair_removal)
+        image = np.ascontiguousarray(image[..., ::-1])
     image = imresize(image, (side, side), interpolation=interpolation, backend='cv2')
     return np.ascontiguousarray(image[..., ::-1])

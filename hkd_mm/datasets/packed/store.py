@@ -76,7 +76,6 @@ class PackedStore:
     """Read access to a finished store.
 
     Args:
-        folder: of the store.
         check: ``all`` compares every image with its checksum (about a second for 1 GB,
             which is then in the page cache, where training wants it), ``sample`` 256 of
             them; sizes and the hashes of the other files are always checked.

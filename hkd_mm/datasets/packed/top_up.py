@@ -28,9 +28,8 @@ def target_of(word: Any) -> Target:
     number = type(target) is int and target >= 2  # 1 could mean either
     if not (target is None or target == 'largest' or fraction or number):
         raise UserError(
-            f'packed.top_up={word!r} must be largest, a fraction of the '
-            'largest class such as 0.5, a number of images a class such as '
-            '500, or None'
+            f'packed.top_up={word!r} must be largest, a fraction of the largest class '
+            'such as 0.5, a number of images a class such as 500, or None'
         )
     return target
 
@@ -79,9 +78,8 @@ def topped_up(dataset: Any, target: Target) -> tuple[Any, np.ndarray]:
             'measured there would count images twice; use it for training'
         )
     dataset.full_init()
-    positions, copies = plan_copies(
-        dataset.get_gt_labels(), dataset.sample_ids(), target
-    )
+    labels, names = dataset.get_gt_labels(), dataset.sample_ids()
+    positions, copies = plan_copies(labels, names, target)
     longer = copy.copy(dataset)
     longer.get_subset_(positions.tolist())
     return longer, copies

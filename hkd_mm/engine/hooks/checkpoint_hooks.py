@@ -13,13 +13,8 @@ from hkd_mm.engine.memory import match_memory_order
 from hkd_mm.engine.run_data import check_resumed, preparation, split_hash
 from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.errors import UserError
+from hkd_mm.io import checkpoints
 from hkd_mm.io.atomic_files import remove_parts
-from hkd_mm.io.checkpoints import (
-    check_classes,
-    check_match,
-    matching_weights,
-    safe_load,
-)
 from hkd_mm.models.arguments import Count, checked
 from hkd_mm.registry import HOOKS
 
@@ -49,7 +44,7 @@ class CheckpointGuardHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         name, meta = str(runner._load_from or 'the checkpoint'), checkpoint.get('meta')
         if isinstance(runner._train_loop, BaseLoop):  # a test looks itself
-            check_classes(meta or {}, _classes(runner), name)
+            checkpoints.check_classes(meta or {}, _classes(runner), name)
         if runner._resume:
             dataset = runner.train_dataloader.dataset
             preprocessor = bare_model(runner.model).data_preprocessor
@@ -65,10 +60,11 @@ class CheckpointGuardHook(Hook):
         metas = getattr(networks, 'metas', [getattr(model, 'teacher_meta', {})])
         for meta in metas if isinstance(runner._train_loop, BaseLoop) else ():
             name = getattr(model, 'teacher_ckpt', None) or 'of a teacher'
-            check_classes(meta, _classes(runner), name)
+            checkpoints.check_classes(meta, _classes(runner), name)
         path = getattr(model, 'student_ckpt', None)
         if path and isinstance(runner._train_loop, BaseLoop):
-            check_classes(safe_load(path).get('meta') or {}, _classes(runner), path)
+            meta = checkpoints.safe_load(path).get('meta') or {}
+            checkpoints.check_classes(meta, _classes(runner), path)
 
     def before_train(self, runner) -> None:
         wrapper = runner.optim_wrapper
@@ -105,26 +101,17 @@ def _check_optimizer(runner, checkpoint: dict[str, Any], name: str) -> None:
 def _fitting(
     model: nn.Module, checkpoint: dict[str, Any], name: str, whole: bool
 ) -> dict[str, Any]:
-    """The weights by the names that a model has for them.
-
-    Args:
-        whole: as they are, connectors included.
-    """
+    """The weights by a model's names for them; ``whole`` with those of connectors."""
     own = model.state_dict()
     prefix = _STUDENT if hasattr(model, 'architecture') else ''
-    state = {
-        key.removeprefix('module.'): value
-        for key, value in checkpoint['state_dict'].items()
-    }
+    stored = checkpoint['state_dict'].items()
+    state = {key.removeprefix('module.'): value for key, value in stored}
     if whole or (prefix and any(key.startswith(prefix) for key in state)):
-        check_match(state, own, name, 'model', '' if whole else prefix)
+        checkpoints.check_match(state, own, name, 'model', '' if whole else prefix)
         return state
-    student = {
-        key.removeprefix(prefix): value
-        for key, value in own.items()
-        if key.startswith(prefix)
-    }
-    found = matching_weights(checkpoint, student, name, 'model')
+    student = {key: value for key, value in own.items() if key.startswith(prefix)}
+    student = {key.removeprefix(prefix): value for key, value in student.items()}
+    found = checkpoints.matching_weights(checkpoint, student, name, 'model')
     return {prefix + key: value for key, value in found.items()}
 
 

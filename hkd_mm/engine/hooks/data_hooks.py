@@ -45,22 +45,17 @@ class WindowCheckHook(Arguments, Hook):
         chosen = spread(self.num_images, loader.dataset)
         images = samples_of(loader.dataset, chosen)['inputs'].flatten()
         images = images[:: -(-len(images) // _VALUES)].clone()
-        line = misfit(
-            images.numpy(), preprocessor.windowed(images).numpy(), preprocessor.window
-        )
-        if line:
+        seen = preprocessor.windowed(images).numpy()
+        if line := misfit(images.numpy(), seen, preprocessor.window):
             runner.logger.warning(line)
 
 
 def misfit(
     stored: np.ndarray, seen: np.ndarray, window: Sequence[float] | None
 ) -> str | None:
-    """What is wrong with a window, in one line; None where it fits.
+    """What is wrong with a window (centre, width), in one line; None where it fits.
 
-    Args:
-        stored: values of images, uint8 or uint16.
-        seen: the same through the window, 0 to 255.
-        window: (centre, width), or None.
+    Values are ``stored`` as uint8 or uint16, ``seen`` through the window as 0 to 255.
     """
     clipped = float(((seen <= 0) | (seen >= 255)).mean())
     low, high = np.percentile(seen, (1, 99))
@@ -121,11 +116,10 @@ class MasksLostByResizeHook(Hook):
         marked = int(data.labels.sum() + gone.sum())
         first = data.get_data_info(int(gone.nonzero()[0]))['sample_id']
         runner.logger.warning(
-            f'{gone.sum()} OF {marked} MASKS OF SPLIT {data.split} '
-            f'ARE EMPTY AT {data.store.side} PIXELS A SIDE, {first} '
-            'the first: what they mark is smaller than half a pixel, and '
-            'their images count as those without anything to see; raise '
-            'input_size'
+            f'{gone.sum()} OF {marked} MASKS OF SPLIT {data.split} ARE EMPTY AT '
+            f'{data.store.side} PIXELS A SIDE, {first} the first: what they mark is '
+            'smaller than half a pixel, and their images count as those without '
+            'anything to see; raise input_size'
         )
 
 

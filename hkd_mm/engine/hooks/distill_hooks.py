@@ -5,6 +5,7 @@ import copy
 import inspect
 import math
 from collections.abc import Iterator
+from statistics import median
 from typing import Literal, get_type_hints
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.errors import UserError
 from hkd_mm.metric_names import MAIN
+from hkd_mm.models.algorithms.wiring import part_name
 from hkd_mm.models.arguments import Arguments, Count, Number, Whole
 from hkd_mm.models.recorders.network_recorders import LogitsRecorder
 from hkd_mm.registry import HOOKS
@@ -39,10 +41,10 @@ class LossScheduleHook(Arguments, Hook):
         dict(type='hkd_mm.LossScheduleHook', loss='loss_kd',
              kind='constant', until=60, end=0.0)
 
-    and DKD's warm-up over 20::
+    and DKD's warm-up over 20 of the 240 epochs of its authors, 8 of 100::
 
         dict(type='hkd_mm.LossScheduleHook', loss='loss_dkd',
-             kind='linear', start=0.0, until=20)
+             kind='linear', start=0.0, until=20, of=240)
     """
 
     priority = 'HIGH'
@@ -54,6 +56,9 @@ class LossScheduleHook(Arguments, Hook):
     end: Number | None = None
     begin: Whole = 0  # the last epoch that still has ``start``
     word: str = 'loss_weight'  # which of its numbers, such as ``tau`` or ``alpha``
+    # epochs of the schedule that ``begin`` and ``until`` belong to: they keep their
+    # share of the run's. None leaves them as they are
+    of: Count | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,6 +68,10 @@ class LossScheduleHook(Arguments, Hook):
         self.require(given, 'end', self.end, 'a number, or start')
 
     def before_train(self, runner) -> None:
+        if self.of is not None:
+            share, self.of = runner.max_epochs / self.of, None
+            self.until = round(self.until * share)
+            self.begin = min(round(self.begin * share), max(self.until - 1, 0))
         self._modules = self._find(runner)
         own = getattr(self._modules[0], self.word)
         self._from = own if self.start is None else self.start
@@ -145,6 +154,9 @@ def check_value(name: str, loss: nn.Module, word: str, value: float) -> None:
         )
 
 
+_WEAK, _STRONG = 0.01, 10  # times the cross-entropy's gradient
+
+
 @HOOKS.register_module()
 class DistillDiagnosticsHook(Arguments, Hook):
     """Log gradient norms of the loss parts and the agreement of the networks.
@@ -153,7 +165,8 @@ class DistillDiagnosticsHook(Arguments, Hook):
     all trained parameters of the student: parts that differ by orders of
     magnitude say that a weight is wrong. ``agreement`` is the share of the
     batch, in [0, 1], where student and teacher name the same class. A logged
-    iteration costs one backward pass a part more.
+    iteration costs one backward pass a part more. After the first epoch a warning
+    names parts below 0.01 or above 10 times the cross-entropy's gradient.
     """
 
     # iterations of an epoch from one look to the next; best that of the
@@ -172,12 +185,17 @@ class DistillDiagnosticsHook(Arguments, Hook):
         # of torch.compile: a graph may now be walked several times
         torch._functorch.config.donated_buffer = False
         added_up = model.parse_losses
+        self._forces: dict[str, list[float]] = {}  # of the first epoch
 
         def looked_at(losses: dict) -> tuple[Tensor, dict]:
             total, log = added_up(losses)
             if self._on:
-                log = {**log, **gradient_norms(model, losses)}
-                log |= agreement(model.distiller)
+                norms = gradient_norms(model, losses)
+                log = {**log, **norms, **agreement(model.distiller)}
+                if runner.epoch == 0 and norms.get('gradient.ce', 0) > 0:
+                    for name, norm in norms.items():
+                        force = float(norm / norms['gradient.ce'])
+                        self._forces.setdefault(name, []).append(force)
             return total, log
 
         model.parse_losses = looked_at
@@ -188,6 +206,19 @@ class DistillDiagnosticsHook(Arguments, Hook):
         self._on = self.every_n_inner_iters(batch_idx, self.interval) or (
             short and self.end_of_epoch(loader, batch_idx)
         )
+
+    def after_train_epoch(self, runner) -> None:
+        if runner.epoch > 0 or not hasattr(self, '_forces'):
+            return
+        for name, forces in self._forces.items():
+            force = median(forces)
+            if not _WEAK <= force <= _STRONG:
+                part = name.removeprefix('gradient.')
+                runner.logger.warning(
+                    f'the gradient of {part} is {force:.2g} times that of the '
+                    f'cross-entropy, so {part if force > 1 else "ce"} alone trains '
+                    f'the student; change its weight, or set loss_balance=True'
+                )
 
     def after_train(self, runner) -> None:
         vars(bare_model(runner.model)).pop('parse_losses', None)
@@ -200,19 +231,11 @@ def gradient_norms(model: nn.Module, losses: dict[str, Tensor]) -> dict[str, Ten
     for name, value in losses.items():
         if 'loss' not in name or not value.requires_grad:
             continue
-        gradients = [
-            gradient
-            for gradient in torch.autograd.grad(
-                value.mean(), parameters, retain_graph=True, allow_unused=True
-            )
-            if gradient is not None
-        ]
-        part = name.removeprefix('distill.').removesuffix('.loss')
-        found[f'gradient.{part.replace("loss_", "")}'] = (
-            torch.stack(torch._foreach_norm(gradients)).norm().float()
-            if gradients
-            else value.new_zeros(())
+        gradients = torch.autograd.grad(
+            value.mean(), parameters, retain_graph=True, materialize_grads=True
         )
+        norms = torch._foreach_norm(gradients)
+        found[f'gradient.{part_name(name)}'] = torch.stack(norms).norm().float()
     return found
 
 
@@ -271,11 +294,10 @@ class GuardRailsHook(Hook):
             if None not in (mine, teachers) and mine > teachers + _LEAD:
                 self._teacher_reported = True
                 runner.logger.warning(
-                    f'the student ({name.replace("_", " ")} {mine:.3f} on '
-                    f'validation) has passed its teacher ({teachers:.3f} on '
-                    f'{checked["images"]} images): soft targets may hold it '
-                    'back from here; train the teacher longer, or give the '
-                    'label more weight'
+                    f'the student ({name.replace("_", " ")} {mine:.3f} on validation) '
+                    f'has passed its teacher ({teachers:.3f} on {checked["images"]} '
+                    'images): soft targets may hold it back from here; train the '
+                    'teacher longer, or give the label more weight'
                 )
 
 
@@ -287,10 +309,9 @@ def _settings(model) -> Iterator[str]:
     ]
     if len(sizes) == 2 and sizes[0] > _GAP * sizes[1]:
         yield (
-            f'the teacher has {sizes[0] / sizes[1]:.0f} times the parameters '
-            f'of the student ({sizes[0] / 1e6:.2f} M and '
-            f'{sizes[1] / 1e6:.2f} M): beyond {_GAP} a smaller teacher often '
-            'teaches better (capacity gap)'
+            f'the teacher has {sizes[0] / sizes[1]:.0f} times the parameters of the '
+            f'student ({sizes[0] / 1e6:.2f} M and {sizes[1] / 1e6:.2f} M): beyond '
+            f'{_GAP} a smaller teacher often teaches better (capacity gap)'
         )
     for name, loss in model.distiller.distill_losses.items():
         ranges = getattr(loss, 'recommended_range', {})

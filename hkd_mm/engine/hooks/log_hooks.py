@@ -43,9 +43,8 @@ class DeferredLogHook(RuntimeInfoHook):
     def before_train(self, runner) -> None:
         super().before_train(runner)
         self._pending: dict[str, list[Tensor | float]] = defaultdict(list)
-        self._intervals = [
-            hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)
-        ]
+        loggers = (hook for hook in runner.hooks if isinstance(hook, LoggerHook))
+        self._intervals = [hook.interval for hook in loggers]
         self._kept = max(_KEPT, len(runner.train_dataloader))
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
@@ -60,10 +59,8 @@ class DeferredLogHook(RuntimeInfoHook):
             if isinstance(value, Tensor):
                 value = value.detach()
             self._pending[f'train/{name}'].append(value)
-        last = (
-            self.end_of_epoch(runner.train_dataloader, batch_idx)
-            or runner.iter + 1 == runner.max_iters
-        )
+        last = self.end_of_epoch(runner.train_dataloader, batch_idx)
+        last = last or runner.iter + 1 == runner.max_iters
         if last or any(self.every_n_inner_iters(batch_idx, n) for n in self._intervals):
             self._flush(runner)
 
@@ -98,10 +95,7 @@ def on_host(pending: dict[str, list]) -> dict[str, list[float]]:
     for value in chain.from_iterable(pending.values()):
         if isinstance(value, Tensor):
             waiting[value.device].append(value.reshape(()))
-    numbers = {
-        device: iter(torch.stack(tensors).tolist())
-        for device, tensors in waiting.items()
-    }
+    numbers = {at: iter(torch.stack(x).tolist()) for at, x in waiting.items()}
     return {
         key: [
             float(next(numbers[value.device])) if isinstance(value, Tensor) else value
@@ -216,10 +210,9 @@ class ProgressHook(Hook):
             return
         chosen_by, best = _best(runner)
         names = [chosen_by] if chosen_by in metrics else list(metrics)[:3]
-        values = ((name, metrics[name]) for name in names)
-        parts = [
-            f'{n} {v:.4f}' if isinstance(v, float) else f'{n} {v}' for n, v in values
-        ]
+        values = [metrics[name] for name in names]
+        shown = [f'{v:.4f}' if isinstance(v, float) else f'{v}' for v in values]
+        parts = list(map(' '.join, zip(names, shown)))
         if best is not None:
             parts.append(f'best {best:.4f}')
         losses = runner.message_hub.log_scalars.get('train/loss')

@@ -14,11 +14,7 @@ import torch
 from mmengine.hooks import Hook
 from PIL import Image, ImageDraw
 
-from hkd_mm.evaluation.segmentation_scores import (
-    confusion_counts,
-    overlap_scores,
-    threshold_of,
-)
+from hkd_mm.evaluation import segmentation_scores
 from hkd_mm.io.picture_text import draw_line, drawable
 from hkd_mm.registry import HOOKS
 from hkd_mm.structures.mask_samples import IGNORE
@@ -48,7 +44,8 @@ class MaskPicturesHook(Hook):
         ids = runner.test_loop.dataloader.dataset.store.ids
         probabilities = found['batch_probabilities']
         classes = max(probabilities.shape[1], 2)
-        predicted = masks_of(probabilities, threshold_of(runner.test_evaluator))
+        threshold = segmentation_scores.threshold_of(runner.test_evaluator)
+        predicted = masks_of(probabilities, threshold)
         network = getattr(runner.model, 'module', runner.model)
         images = data_batch['inputs']
         if getattr(network.data_preprocessor, 'window', None) is not None:
@@ -58,8 +55,8 @@ class MaskPicturesHook(Hook):
         rows = row_of(found['batch_index']).tolist()
         self.out_dir.mkdir(parents=True, exist_ok=True)
         for image, truth, guess, row in zip(images, *masks, rows):
-            counts = confusion_counts(guess, truth, classes)
-            dice = overlap_scores(counts)['dice'].mean()
+            counts = segmentation_scores.confusion_counts(guess, truth, classes)
+            dice = segmentation_scores.overlap_scores(counts)['dice'].mean()
             panels = dict(image=None, truth=truth, prediction=guess)
             drawn = draw_panels(fitted(image, truth.shape), panels, f'Dice {dice:.2f}')
             drawn.save(self.out_dir / f'{file_name(ids[row])}.png')
@@ -73,9 +70,8 @@ def file_name(sample_id: str) -> str:
     """
     parts = sample_id.split('/')
     escaped = partial(quote, safe='', errors='surrogatepass')
-    name = '+'.join(
-        re.sub(r'[^\w.-]', lambda found: escaped(found[0]), part) for part in parts
-    )
+    odd = re.compile(r'[^\w.-]')
+    name = '+'.join(odd.sub(lambda found: escaped(found[0]), part) for part in parts)
     raw = name.encode()
     if len(raw) <= 200:  # of the 255 bytes that file systems take
         return name
@@ -123,9 +119,7 @@ def draw_panels(
 ) -> Image.Image:
     """An image several times, each with the outlines of a mask.
 
-    Args:
-        panels: title -> mask (h, w), None for the bare image.
-        lines: of text below.
+    ``panels`` are title -> mask (h, w), None for the bare image; ``lines`` stand below.
     """
     scale = max(1, -(-_SIDE // min(rgb.shape[:2])))
     size = rgb.shape[1] * scale, rgb.shape[0] * scale

@@ -9,22 +9,10 @@ import torch
 from mmengine.dist import get_world_size, is_main_process, master_only
 from mmengine.hooks import Hook
 
+from hkd_mm.engine import run_summary, student_export
 from hkd_mm.engine.environment import collect_environment
 from hkd_mm.engine.run_data import image_input, training_input
 from hkd_mm.engine.run_figures import save_confusion, save_curves
-from hkd_mm.engine.run_summary import (
-    History,
-    bare_model,
-    best_checkpoint,
-    last_checkpoint,
-    summarise,
-    to_json,
-)
-from hkd_mm.engine.student_export import (
-    export_student,
-    plain_preprocessor,
-    student_config,
-)
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.registry import HOOKS
 
@@ -45,7 +33,7 @@ class RunReportHook(Hook):
     priority = 'LOW'
 
     def before_train(self, runner) -> None:
-        self.history = History(Path(runner.work_dir) / 'history.json')
+        self.history = run_summary.History(Path(runner.work_dir) / 'history.json')
         self.input_size: tuple[int, int] | None = None
         if not is_main_process():
             return
@@ -54,23 +42,23 @@ class RunReportHook(Hook):
             there = Path(runner._load_from or '').parent / 'history.json'
             self.history.load(runner.epoch, runner.logger.warning, there)
         AtomicBackend().put_text(
-            to_json(collect_environment()), Path(runner.work_dir) / 'environment.json'
+            run_summary.to_json(collect_environment()),
+            Path(runner.work_dir) / 'environment.json',
         )
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         meta, data = checkpoint['meta'], runner.train_dataloader.dataset
-        preprocessor = bare_model(runner.model).data_preprocessor
+        preprocessor = run_summary.bare_model(runner.model).data_preprocessor
         if runner.val_loop is None:
             meta['input'] = training_input(data, preprocessor)
         else:  # how images are prepared for the model that is validated
             data = runner.val_loop.dataloader.dataset
             meta['input'] = image_input(data, preprocessor)
-        if 'model' in runner.cfg:
-            meta['student'] = student_config(
-                runner.cfg.model, runner.cfg.get('data_preprocessor')
-            )
-        if 'data_preprocessor' in runner.cfg:
-            meta['data_preprocessor'] = plain_preprocessor(runner.cfg.data_preprocessor)
+        config, own = runner.cfg.get('model'), runner.cfg.get('data_preprocessor')
+        if config is not None:
+            meta['student'] = student_export.student_config(config, own)
+        if own is not None:
+            meta['data_preprocessor'] = student_export.plain_preprocessor(own)
 
     def before_train_epoch(self, runner) -> None:
         self._sums: dict[str, torch.Tensor | float] = {}
@@ -84,15 +72,12 @@ class RunReportHook(Hook):
             value = value.detach() if torch.is_tensor(value) else value
             self._sums[name] = self._sums.get(name, 0) + value
         self._steps += 1
-        inputs = data_batch['inputs']
-        self._images += len(inputs)
-        self.input_size = _image_shape(runner, inputs[0])
+        self._images += len(data_batch['inputs'])
+        self.input_size = _image_shape(runner, data_batch['inputs'][0])
 
     @master_only
     def after_train_epoch(self, runner) -> None:
-        losses = {
-            name: float(total) / self._steps for name, total in self._sums.items()
-        }
+        losses = {n: float(total) / self._steps for n, total in self._sums.items()}
         self.history.add(
             runner.epoch + 1,
             train=losses,
@@ -108,11 +93,8 @@ class RunReportHook(Hook):
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         if not hasattr(self, 'history'):
             return  # a validation on its own
-        scalars = {
-            name: value
-            for name, value in (metrics or {}).items()
-            if isinstance(value, (int, float))
-        }
+        found = (metrics or {}).items()
+        scalars = {n: value for n, value in found if isinstance(value, (int, float))}
         fields = dict(val=scalars, val_seconds=time.perf_counter() - self._val_clock)
         for metric in runner.val_loop.evaluator.metrics:
             last = getattr(metric, 'last', None)
@@ -126,9 +108,9 @@ class RunReportHook(Hook):
         if self.input_size is None:  # no step was left to train
             sample = runner.train_dataloader.dataset[0]
             self.input_size = _image_shape(runner, sample['inputs'])
-        report = summarise(runner, self.history, self.input_size)
+        report = run_summary.summarise(runner, self.history, self.input_size)
         runner.message_hub.update_info('run_report', report)
-        AtomicBackend().put_text(to_json(report), folder / 'metrics.json')
+        AtomicBackend().put_text(run_summary.to_json(report), folder / 'metrics.json')
         best = (report['best'] or {}).get('epoch')
         save_curves(self.history.ordered(), folder / 'curves.png', best)
         if matrix := self.history.records.get(best, {}).get('confusion'):
@@ -136,15 +118,14 @@ class RunReportHook(Hook):
             classes = meta.get('classes') or [*map(str, range(len(matrix)))]
             title = f'validation, epoch {best}'
             save_confusion(matrix, classes, folder / 'confusion_matrix.png', title)
-        source = best_checkpoint(runner) or last_checkpoint(runner)
+        source = run_summary.best_checkpoint(runner)
+        source = source or run_summary.last_checkpoint(runner)
         if source is None:
             runner.logger.warning('No checkpoint was saved, so there is no student.pth')
             return
-        export_student(source, folder / 'student.pth')
-        runner.logger.info(
-            f'The plain student of {os.path.basename(source)} is '
-            f'{folder / "student.pth"}'
-        )
+        student_export.export_student(source, folder / 'student.pth')
+        name = os.path.basename(source)
+        runner.logger.info(f'The plain student of {name} is {folder / "student.pth"}')
 
 
 def _image_shape(runner, image: torch.Tensor) -> tuple[int, int]:

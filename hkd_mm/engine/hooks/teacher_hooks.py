@@ -18,6 +18,7 @@ from hkd_mm.models.recorders.network_recorders import labels_of
 from hkd_mm.models.teacher_cache import open_teacher_cache
 from hkd_mm.registry import HOOKS
 from hkd_mm.structures.mask_samples import MaskPredictions
+from hkd_mm.structures.packed_samples import teacher_images
 
 _CHANCE = 1.5  # times chance: below it a teacher has nothing to teach
 _BATCH = 64
@@ -33,8 +34,8 @@ class TeacherCheckHook(Arguments, Hook):
     that answers with NaN.
     """
 
-    # spread evenly over the validation split (the training split where there is
-    # none), since data sets are often sorted by class
+    # spread evenly over the validation split (the training split where there is none,
+    # or where the teacher has images of its own size): data are often sorted by class
     num_images: Count = 256
 
     @torch.no_grad()
@@ -48,7 +49,7 @@ class TeacherCheckHook(Arguments, Hook):
                 'weights; set it to the file of a trained one, or use '
                 'tools/train.py, which trains the teacher first'
             )
-        loader = (runner.val_loop or runner.train_loop).dataloader
+        loader = _loader(runner, model)
         chosen = spread(self.num_images, loader.dataset)
         predictions, labels, masks = [], [], []
         for data in _batches(model, loader, chosen):
@@ -83,10 +84,9 @@ class TeacherCheckHook(Arguments, Hook):
         runner.logger.info(f'Teacher check: {figures}')
         if dice <= idle:
             runner.logger.warning(
-                f'THE TEACHER MARKS NO BETTER THAN ONE WHO MARKS NOTHING OR '
-                f'EVERYTHING ({figures}; that has {idle:.3f}): check '
-                'model.teacher_ckpt and the mean, std and window it was '
-                'trained with'
+                'THE TEACHER MARKS NO BETTER THAN ONE WHO MARKS NOTHING OR EVERYTHING '
+                f'({figures}; that has {idle:.3f}): check model.teacher_ckpt and the '
+                'mean, std and window it was trained with'
             )
 
     def _report(
@@ -130,8 +130,16 @@ def _batches(model, loader, indices: np.ndarray) -> Iterator[dict]:
         yield model.data_preprocessor(batch, training=False)
 
 
+def _loader(runner, model):
+    """Of images to look at with the teacher; those of its own size train."""
+    own = getattr(model.data_preprocessor, 'teacher_size', None)
+    loop = runner.train_loop if own else runner.val_loop or runner.train_loop
+    return loop.dataloader
+
+
 def _teacher_logits(model, data: dict) -> torch.Tensor:
-    return model.teacher(model.convert_input(data['inputs']), mode='tensor')
+    images = teacher_images(data['inputs'], data['data_samples'])
+    return model.teacher(model.convert_input(images), mode='tensor')
 
 
 def _dice(batches: list[tuple], threshold: float) -> float:
@@ -162,12 +170,13 @@ class ClassFusionHook(Hook):
         fusion = getattr(teacher, 'model', None)
         if not getattr(fusion, 'wants_class_weights', False):
             return
-        loader = (runner.val_loop or runner.train_loop).dataloader
+        loader = _loader(runner, model)
         rows = np.arange(len(loader.dataset))
         hits = total = 0
         for data in _batches(model, loader, rows):
             labels = labels_of(data['data_samples'])
-            scores = torch.stack(teacher.scores(data['inputs']))  # (K, N, C)
+            images = teacher_images(data['inputs'], data['data_samples'])
+            scores = torch.stack(teacher.scores(images))  # (K, N, C)
             truth = torch.nn.functional.one_hot(labels, scores.size(2)).float()
             right = (scores.argmax(2) == labels).float()  # (K, N)
             hits, total = hits + right @ truth, total + truth.sum(0)
@@ -199,8 +208,7 @@ class TeacherRankingHook(Hook):
         if not hasattr(loader.sampler, 'rank_by'):
             raise UserError(
                 'TeacherRankingHook: train_dataloader.sampler must be '
-                'hkd_mm.CurriculumSampler, not '
-                f'{type(loader.sampler).__name__}'
+                f'hkd_mm.CurriculumSampler, not {type(loader.sampler).__name__}'
             )
         # that of one process: others may differ in the last bit
         confidence = as_rank_0(teacher_confidence(model, runner))
@@ -259,12 +267,11 @@ class TeacherCacheHook(Hook):
         loader = runner.train_dataloader
         open_teacher_cache(model, loader.dataset, runner.logger, loader.batch_size)
         cache, epochs = model.teacher_cache, runner.max_epochs
-        if cache.is_open and epochs <= cache.num_views:
+        if cache.is_open and not cache.average and epochs <= cache.num_views:
             runner.logger.info(
-                f'Teacher cache: {epochs} epochs show none of '
-                f'{cache.num_views} views twice, so it is filled for other '
-                'runs of this teacher; teacher_cache=False trains the same '
-                'without it'
+                f'Teacher cache: {epochs} epochs show none of {cache.num_views} views '
+                'twice, so it is filled for other runs of this teacher; '
+                'teacher_cache=False trains the same without it'
             )
 
     def before_train_epoch(self, runner) -> None:
@@ -273,12 +280,10 @@ class TeacherCacheHook(Hook):
         if cache is None or not cache.is_open:
             return
         view = model.data_preprocessor.view
-        read = cache.start_view(
-            view, runner.train_dataloader.dataset.index, next(model.parameters()).device
-        )
-        runner.logger.info(
-            f'Teacher cache: view {view} is {"read" if read else "filled"}'
-        )
+        index = runner.train_dataloader.dataset.index
+        read = cache.start_view(view, index, next(model.parameters()).device)
+        how = 'read' if read else 'filled'
+        runner.logger.info(f'Teacher cache: view {view} is {how}')
 
     def after_train_epoch(self, runner) -> None:
         cache = getattr(bare_model(runner.model), 'teacher_cache', None)

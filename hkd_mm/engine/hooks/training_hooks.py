@@ -64,9 +64,7 @@ class CompileHook(Arguments, Hook):
                     f'{named or ", ".join(_COMPILERS)} is not there: install one, '
                     'name it in the environment variable CXX, or leave compiled out'
                 )
-        count = sum(
-            compile_network(network, self.mode, self.backend) for network in networks
-        )
+        count = sum(compile_network(x, self.mode, self.backend) for x in networks)
         runner.logger.info(
             f'torch.compile: {count} modules, backend {self.backend}, mode {self.mode}'
         )
@@ -121,9 +119,8 @@ class ResumableEarlyStoppingHook(EarlyStoppingHook):
     rule_map = dict(greater=operator.ge, less=operator.le)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        checkpoint[_KEY] = dict(
-            wait_count=self.wait_count, best_score=float(self.best_score)
-        )
+        best = float(self.best_score)
+        checkpoint[_KEY] = dict(wait_count=self.wait_count, best_score=best)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         stored = checkpoint.get(_KEY)

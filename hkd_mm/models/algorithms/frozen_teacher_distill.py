@@ -9,26 +9,23 @@ from mmrazor.models.algorithms import SingleTeacherDistill
 from torch import Tensor, nn
 
 from hkd_mm.io.checkpoints import load_weights
+from hkd_mm.models.algorithms import wiring
 from hkd_mm.models.algorithms.teacher_precision import (
     InputConversion,
     TeacherInference,
     fold_batch_norms,
 )
-from hkd_mm.models.algorithms.wiring import (
-    StudentLossMixin,
-    asked_recorders,
-    build_lazy_parts,
-    fill_wiring,
-    finish_distiller,
-    name_preprocessor,
+from hkd_mm.models.recorders.network_recorders import (
+    LogitsRecorder,
+    TeacherScoresRecorder,
 )
-from hkd_mm.models.recorders.network_recorders import LogitsRecorder
 from hkd_mm.models.teacher_cache import TeacherCache, flatten, unflatten
 from hkd_mm.registry import MODELS
+from hkd_mm.structures.packed_samples import teacher_images
 
 
 @MODELS.register_module()
-class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
+class FrozenTeacherDistill(wiring.StudentLossMixin, SingleTeacherDistill):
     """``mmrazor.SingleTeacherDistill`` with the whole teacher contract.
 
     MMRazor puts only the BatchNorm of its teacher in eval (Dropout and
@@ -38,7 +35,8 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
 
     - is in eval mode as a whole, whatever ``train()`` is called with;
     - runs without gradient and without a loss (``mode='tensor'``);
-    - is given images normalised with its own statistics;
+    - is given images normalised with its own statistics, and of its own size where
+      ``data_preprocessor.teacher_size`` names one;
     - is loaded strictly and with ``weights_only=True``;
     - is no submodule (optimizer, checkpoints and distributed training do not see
       it), but follows ``to()``, ``cuda()``, ``half()``.
@@ -81,13 +79,13 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         calculate_student_loss: bool = False,
         **kwargs,
     ) -> None:
-        name_preprocessor(kwargs)
+        wiring.name_preprocessor(kwargs)
         # keys of checkpoints that a training cannot do without
         self_built = isinstance(teacher, dict) and not teacher_ckpt
         super().__init__(
             architecture=architecture,
             teacher=teacher,
-            distiller=fill_wiring(distiller),
+            distiller=wiring.fill_wiring(distiller),
             calculate_student_loss=calculate_student_loss,
             **kwargs,
         )
@@ -107,10 +105,10 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
             self.teacher_meta.get('data_preprocessor'),
         )
         self.teacher_cache = TeacherCache(**teacher_cache) if teacher_cache else None
-        finish_distiller(
+        wiring.finish_distiller(
             self.distiller, self.student, self.teacher, calculate_student_loss
         )
-        build_lazy_parts(self, input_size)
+        wiring.build_lazy_parts(self, input_size)
 
     def init_weights(self) -> None:
         super().init_weights()
@@ -133,8 +131,9 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         if cache is None or not (self.training and cache.is_open):
             self._run_teacher(batch_inputs, data_samples)
         else:
+            shown = teacher_images(batch_inputs, data_samples)
             stored = cache.answer(
-                data_samples.index, lambda: self.teacher_records(batch_inputs)
+                data_samples.index, lambda: self.teacher_records(shown)
             )
             for name, buffer in unflatten(stored).items():
                 recorders = self.distiller.teacher_recorders
@@ -147,7 +146,7 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         distiller = self.distiller
         distiller.set_deliveries_override(False)
         recorders = distiller.teacher_recorders
-        images = self.convert_input(batch_inputs)
+        images = self.convert_input(teacher_images(batch_inputs, data_samples))
         cache = self.teacher_cache
         cached = cache is not None and cache.declined is None
         if cached:
@@ -163,7 +162,8 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
 
     def cached_recorders(self) -> list[str]:
         """Teacher recorders that a loss asks for, in order."""
-        return sorted(asked_recorders(self.distiller.loss_forward_mappings, False))
+        mappings = self.distiller.loss_forward_mappings
+        return sorted(wiring.asked_recorders(mappings, False))
 
     def exact_records(self) -> set[str]:
         """Those of them that are class scores."""
@@ -171,7 +171,7 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         return {
             name
             for name in self.cached_recorders()
-            if isinstance(recorders[name], LogitsRecorder)
+            if isinstance(recorders[name], (LogitsRecorder, TeacherScoresRecorder))
         }
 
     def uncacheable(self) -> str | None:
@@ -189,12 +189,18 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         Raises:
             CacheDeclined: they deliver what cannot be stored.
         """
+        cache = self.teacher_cache
+        if cache is None or not cache.average:
+            return self._records_of(batch_inputs)
+        turned = [batch_inputs.rot90(turns, (2, 3)) for turns in range(4)]
+        turned += [images.flip(3) for images in turned]
+        found = [self._records_of(images) for images in turned]
+        return {n: torch.stack([x[n] for x in found]).mean(0) for n in found[0]}
+
+    def _records_of(self, batch_inputs: Tensor) -> dict[str, Tensor]:
         self._run_teacher(batch_inputs)
-        recorders = self.distiller.teacher_recorders
-        buffers = {
-            name: recorders.get_recorder(name).data_buffer
-            for name in self.cached_recorders()
-        }
+        recorder = self.distiller.teacher_recorders.get_recorder
+        buffers = {n: recorder(n).data_buffer for n in self.cached_recorders()}
         return flatten(buffers, len(batch_inputs))
 
 

@@ -99,9 +99,8 @@ class ScoreFusion(nn.Module):
         """Weights of scores (K, N, C), to be broadcast over them."""
         equal = stack.new_full((self.count, 1, 1), 1 / self.count)
         if self.kind == 'confidence' and labels is not None:
-            errors = torch.stack(
-                [F.cross_entropy(z, labels, reduction='none') for z in stack]
-            )
+            errors = [F.cross_entropy(z, labels, reduction='none') for z in stack]
+            errors = torch.stack(errors)
             return ((1 - errors.softmax(0)) / (self.count - 1))[..., None]
         if self.kind != 'class':
             return equal
@@ -150,10 +149,8 @@ class TeacherGroup(BaseModel):
     def scores(self, inputs: Tensor) -> list[Tensor]:
         """Scores (N, C) of each teacher for images (N, 3, H, W)."""
         views = [c(inputs) for c in self._convert] or [inputs] * len(self.networks)
-        return [
-            network(view, mode='tensor')
-            for network, view in zip(self.networks, views, strict=True)
-        ]
+        pairs = zip(self.networks, views, strict=True)
+        return [network(view, mode='tensor') for network, view in pairs]
 
     def forward(
         self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'
@@ -176,8 +173,9 @@ class MultiTeacherDistill(FrozenTeacherDistill):
     """A student of several teachers, whose class scores are made one.
 
     Each teacher is held to the whole contract of :class:`FrozenTeacherDistill`. A loss
-    sees one ``preds_T`` (:class:`ScoreFusion`). Features are not fused; a loss takes
-    those of one teacher through a recorder such as ``dict(type='mmrazor.ModuleOutputs',
+    sees one ``preds_T`` (:class:`ScoreFusion`), or those of all where it says
+    ``each_teacher``. Features are not fused; a loss takes those of one teacher through
+    a recorder such as ``dict(type='mmrazor.ModuleOutputs',
     source='networks.0.model.layer4')``.
 
     Args:
@@ -219,7 +217,8 @@ class MultiTeacherDistill(FrozenTeacherDistill):
         distiller = fill_wiring(distiller)
         for name, recorder in distiller['teacher_recorders'].items():
             kind = str(recorder.get('type'))
-            if kind.startswith('hkd_mm.') and kind != 'hkd_mm.Logits':
+            scores = kind in ('hkd_mm.Logits', 'hkd_mm.TeacherScores')
+            if kind.startswith('hkd_mm.') and not scores:
                 raise UserError(
                     f'model.distiller asks for {name} ({kind}) of the teachers, '
                     'but hkd_mm.MultiTeacherDistill fuses class scores only; '

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import product
 
 import torch
 from mmengine.model import BaseModel, BaseModule, ModuleDict
@@ -11,15 +12,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.algorithms import wiring
 from hkd_mm.models.algorithms.teacher_precision import InputConversion
-from hkd_mm.models.algorithms.wiring import (
-    TeacherlessMixin,
-    blank_batch,
-    build_lazy_parts,
-    fill_wiring,
-    finish_distiller,
-    loss_parts,
-)
 from hkd_mm.models.connectors.feature_align_connector import check_maps, resize_map
 from hkd_mm.models.recorders.guarded_recorders import GuardedRecorders
 from hkd_mm.registry import MODELS
@@ -61,7 +55,7 @@ def _check_peers(peers: dict) -> None:
 
 
 @MODELS.register_module()
-class MutualDistill(TeacherlessMixin, BaseAlgorithm):
+class MutualDistill(wiring.TeacherlessMixin, BaseAlgorithm):
     """Peers trained together in one run, each learning from all others.
 
     Deep mutual learning (Zhang et al., CVPR 2018, arXiv 1706.00384). The losses of
@@ -83,7 +77,6 @@ class MutualDistill(TeacherlessMixin, BaseAlgorithm):
             directions; what it leaves out is filled in.
         branch: config of an :class:`EmbeddedBranch`, from which all learn as well.
         input_size: side of the square training images in pixels, for the dry forward.
-        kwargs: as of :class:`.TeacherlessMixin` and mmrazor's class.
 
     Raises:
         UserError: there is no peer, a peer's name is taken, or a loss would not train.
@@ -102,9 +95,7 @@ class MutualDistill(TeacherlessMixin, BaseAlgorithm):
     ) -> None:
         _check_peers(peers)
         super().__init__(architecture=architecture, **kwargs)
-        self.peers = ModuleDict(
-            {name: MODELS.build(network) for name, network in peers.items()}
-        )
+        self.peers = ModuleDict({k: MODELS.build(peer) for k, peer in peers.items()})
         self._convert = {
             name: InputConversion(self.data_preprocessor, network.data_preprocessor)
             for name, network in self.peers.items()
@@ -112,13 +103,12 @@ class MutualDistill(TeacherlessMixin, BaseAlgorithm):
         self.branch = MODELS.build(branch) if branch else None
         if self.branch is not None:
             self.branch.listen(list(self.networks().values()))
-        self._directions = list(self._make_directions(fill_wiring(distiller)))
+        self._directions = list(self._make_directions(wiring.fill_wiring(distiller)))
         self.distiller = self._directions[0].distiller
-        self.peer_distillers = ModuleDict(
-            {one.name: one.distiller for one in self._directions[1:]}
-        )
+        others = self._directions[1:]
+        self.peer_distillers = ModuleDict({one.name: one.distiller for one in others})
         if self.branch is not None:
-            images, samples = blank_batch(self.architecture, input_size)
+            images, samples = wiring.blank_batch(self.architecture, input_size)
             before = self.training
             self.eval()
             with torch.no_grad(), self.branch.recording():
@@ -126,7 +116,7 @@ class MutualDistill(TeacherlessMixin, BaseAlgorithm):
             self.branch.build()
             self.train(before)
         for direction in self._directions:
-            build_lazy_parts(direction, input_size)
+            wiring.build_lazy_parts(direction, input_size)
 
     @property
     def student(self) -> nn.Module:
@@ -144,20 +134,19 @@ class MutualDistill(TeacherlessMixin, BaseAlgorithm):
 
     def _make_directions(self, distiller: dict) -> Iterator[Direction]:
         networks, sources = self.networks(), self.sources()
-        for learner in networks:
-            for source in sources:
-                if source == learner:
-                    continue
-                built = MODELS.build(distiller)
-                if built.deliveries.deliveries:
-                    raise UserError(
-                        'model.distiller.distill_deliveries: there is no telling which '
-                        'peer of hkd_mm.MutualDistill delivers; leave them out'
-                    )
-                built.prepare_from_student(networks[learner])
-                built.prepare_from_teacher(sources[source])
-                finish_distiller(built, networks[learner], sources[source])
-                yield Direction(self, learner, source, built)
+        for learner, source in product(networks, sources):
+            if source == learner:
+                continue
+            built = MODELS.build(distiller)
+            if built.deliveries.deliveries:
+                raise UserError(
+                    'model.distiller.distill_deliveries: there is no telling which '
+                    'peer of hkd_mm.MutualDistill delivers; leave them out'
+                )
+            built.prepare_from_student(networks[learner])
+            built.prepare_from_teacher(sources[source])
+            wiring.finish_distiller(built, networks[learner], sources[source])
+            yield Direction(self, learner, source, built)
 
     def _run_networks(self, batch_inputs: Tensor, data_samples: list) -> None:
         for name, network in self.networks().items():
@@ -187,7 +176,7 @@ class MutualDistill(TeacherlessMixin, BaseAlgorithm):
         sources = len(self._directions) / len(self.networks())
         losses: dict[str, Tensor] = {}
         for one in self._directions:
-            for part, value in loss_parts(one.distiller).items():
+            for part, value in wiring.loss_parts(one.distiller).items():
                 key = f'{one.role}.{part}'
                 losses[key] = losses.get(key, 0) + value / sources
         if self.branch is not None:
@@ -209,9 +198,6 @@ class EmbeddedBranch(BaseModule):
     from the label alone, and no gradient of it reaches a peer.
 
     It looks like a classifier (``backbone``, ``head``) to recorders.
-
-    Args:
-        loss: of its scores on the label, from ``preds_S`` and ``gt_labels``.
 
     Raises:
         UserError: a peer's last feature is no map.
@@ -261,26 +247,20 @@ class EmbeddedBranch(BaseModule):
         return dict(loss_ce=self.label_loss(preds_S=scores, gt_labels=labels))
 
     def _records(self, name: str) -> list[Tensor]:
-        return [
-            recorders.get_recorder(name).get_record_data().detach()
-            for recorders in self._recorders
-        ]
+        found = (recorders.get_recorder(name) for recorders in self._recorders)
+        return [recorder.get_record_data().detach() for recorder in found]
 
 
 class _FusedMap(nn.Module):
     def build(self, channels: list[int]) -> None:
-        self.project = nn.ModuleList(
-            nn.Conv2d(own, channels[0], kernel_size=1) for own in channels
-        )
+        self.project = nn.ModuleList(nn.Conv2d(own, channels[0], 1) for own in channels)
         self.weigh = nn.Linear(channels[0] * len(channels), len(channels))
 
     def forward(self, maps: list[Tensor]) -> tuple[Tensor]:
         """K maps (N, C_k, H_k, W_k) to a tuple of one (N, C_1, H_1, W_1)."""
         size = tuple(maps[0].shape[2:])
-        joined = [
-            project(resize_map(feature, size))
-            for project, feature in zip(self.project, maps, strict=True)
-        ]
+        pairs = zip(self.project, maps, strict=True)
+        joined = [project(resize_map(feature, size)) for project, feature in pairs]
         pooled = torch.cat([feature.mean((2, 3)) for feature in joined], 1)
         shares = self.weigh(pooled).softmax(1)
         stack = torch.stack(joined, 1)  # (N, K, C, H, W)

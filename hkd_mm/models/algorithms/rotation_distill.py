@@ -35,6 +35,11 @@ class RotationDistill(FrozenTeacherDistill):
     def __init__(self, *args, all_views: Sequence[str] = (), **kwargs) -> None:
         super().__init__(*args, **kwargs)
         losses = self.distiller.distill_losses
+        if getattr(self.data_preprocessor, 'teacher_size', None):
+            raise UserError(
+                'hkd_mm.RotationDistill rotates one image for both networks: leave '
+                'teacher_input_size out'
+            )
         unknown = sorted(set(all_views) - set(losses))
         if unknown:
             raise UserError(

@@ -6,18 +6,12 @@ from mmrazor.models.algorithms import SelfDistill as RazorSelfDistill
 from torch import Tensor
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.algorithms.wiring import (
-    StudentLossMixin,
-    TeacherlessMixin,
-    build_lazy_parts,
-    fill_wiring,
-    finish_distiller,
-)
+from hkd_mm.models.algorithms import wiring
 from hkd_mm.registry import MODELS
 
 
 @MODELS.register_module()
-class SelfDistill(TeacherlessMixin, StudentLossMixin, RazorSelfDistill):
+class SelfDistill(wiring.TeacherlessMixin, wiring.StudentLossMixin, RazorSelfDistill):
     """``mmrazor.SelfDistill`` for losses that look at the student alone.
 
     A config that inherits a pair takes its teacher out with
@@ -29,7 +23,6 @@ class SelfDistill(TeacherlessMixin, StudentLossMixin, RazorSelfDistill):
             take ``preds_S``, ``gt_labels`` and ``s_feature`` only.
         input_size: side of the square training images in pixels, for the dry forward.
         calculate_student_loss: add the student's own head loss.
-        kwargs: as of :class:`.TeacherlessMixin` and mmrazor's class.
 
     Raises:
         UserError: a loss asks for a teacher, or would not train.
@@ -45,7 +38,7 @@ class SelfDistill(TeacherlessMixin, StudentLossMixin, RazorSelfDistill):
         calculate_student_loss: bool = False,
         **kwargs,
     ) -> None:
-        distiller = fill_wiring(distiller)
+        distiller = wiring.fill_wiring(distiller)
         for name, mapping in distiller['loss_forward_mappings'].items():
             for key, record in mapping.items():
                 if record.get('from_student') is False:
@@ -61,8 +54,10 @@ class SelfDistill(TeacherlessMixin, StudentLossMixin, RazorSelfDistill):
             **kwargs,
         )
         self.distillation_stopped = False
-        finish_distiller(self.distiller, self.student, None, calculate_student_loss)
-        build_lazy_parts(self, input_size)
+        wiring.finish_distiller(
+            self.distiller, self.student, None, calculate_student_loss
+        )
+        wiring.build_lazy_parts(self, input_size)
 
     def forward_both(
         self, batch_inputs: Tensor, data_samples: list | None

@@ -26,8 +26,7 @@ class InputConversion:
     student's images as they are.
 
     Args:
-        student: the data preprocessor that normalised the images.
-        teacher: the one that the teacher is built with.
+        student, teacher: data preprocessors of the networks.
         remembered: ``data_preprocessor`` of the checkpoint's ``meta``, a dict
             with ``mean``, ``std`` and ``to_rgb``; may be empty.
 
@@ -54,16 +53,14 @@ class InputConversion:
         mean_s, std_s = _statistics(student)
         mean_t, std_t = _statistics(teacher)
         # whether the network takes RGB; the loader delivers BGR
-        self.flip = bool(getattr(student, 'to_rgb', False)) != bool(
-            getattr(teacher, 'to_rgb', False)
-        )
+        mine, other = (bool(getattr(x, 'to_rgb', False)) for x in (student, teacher))
+        self.flip = mine != other
         if self.flip:
             mean_s, std_s = mean_s.flip(0), std_s.flip(0)
         self.scale = (std_s / std_t).view(1, -1, 1, 1)
         self.shift = ((mean_s - mean_t) / std_t).view(1, -1, 1, 1)
-        self.identity = not self.flip and bool(
-            (self.scale == 1).all() and (self.shift == 0).all()
-        )
+        same = (self.scale == 1).all() and (self.shift == 0).all()
+        self.identity = not self.flip and bool(same)
 
     @property
     def key(self) -> tuple:
@@ -84,9 +81,8 @@ def _statistics(preprocessor: nn.Module | SimpleNamespace) -> tuple[Tensor, Tens
     """Mean and std (C,) in the order of the channels that the network sees."""
     if not hasattr(preprocessor, 'mean'):
         return torch.zeros(1), torch.ones(1)
-    return tuple(
-        x.detach().cpu().flatten() for x in (preprocessor.mean, preprocessor.std)
-    )
+    both = preprocessor.mean, preprocessor.std
+    return tuple(x.detach().cpu().flatten() for x in both)
 
 
 def _check_windows(student: nn.Module, teacher: nn.Module | SimpleNamespace) -> None:

@@ -6,7 +6,8 @@ show what it needs (:class:`hkd_mm.models.losses.distill_loss.DistillLoss`), so 
 without an entry in ``loss_forward_mappings`` is given
 
 =========================  ============================================
-``preds_S``, ``preds_T``   recorder ``logits``
+``preds_S``, ``preds_T``   recorder ``logits`` (``teacher_scores`` where a
+                           loss wants those of ``each_teacher``)
 ``gt_labels``              recorder ``labels`` of the student
 ``s_feature``              by the loss's ``features``: recorder ``feature``
 and ``t_feature``          (``map``), ``last_map``, ``pooled`` (``vector``)
@@ -18,13 +19,15 @@ through the one called ``<loss>_teacher``; a loss that wants aligned features an
 connector gets :class:`hkd_mm.FeatureAlignConnector`. What a config does write is kept.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from mmengine.config import ConfigDict
 from mmpretrain.structures import DataSample
 from mmrazor.registry import TASK_UTILS as RAZOR_TASK_UTILS
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.losses.distill_loss import input_names
@@ -32,6 +35,7 @@ from hkd_mm.models.recorders.guarded_recorders import GuardedRecorders
 from hkd_mm.models.recorders.network_recorders import is_segmentor
 from hkd_mm.registry import MODELS, TASK_UTILS
 from hkd_mm.structures.mask_samples import MaskSamples
+from hkd_mm.structures.packed_samples import PackedSamples
 
 
 def channels_of(network: nn.Module) -> int:
@@ -52,6 +56,7 @@ def blank_batch(network: nn.Module, input_size: int) -> tuple[Tensor, Sequence]:
 
 _RECORDERS = dict(
     logits='hkd_mm.Logits',
+    teacher_scores='hkd_mm.TeacherScores',
     labels='hkd_mm.GTLabels',
     feature='hkd_mm.Feature',
     last_map='hkd_mm.LastMap',
@@ -134,6 +139,8 @@ def _mapping(distiller: dict, name: str, loss: dict) -> dict[str, dict]:
 def _record(kind: type, name: str, key: str) -> dict:
     feature = _OF_FEATURES.get(getattr(kind, 'features', None))
     known = dict(preds_S='logits', preds_T='logits', gt_labels='labels')
+    if getattr(kind, 'each_teacher', False):
+        known['preds_T'] = 'teacher_scores'
     recorder = (known | dict(s_feature=feature, t_feature=feature)).get(key)
     if recorder:
         return dict(recorder=recorder, from_student=key not in ('preds_T', 't_feature'))
@@ -188,11 +195,8 @@ def drop_unused_inputs(distiller) -> None:
         for name, mapping in distiller.loss_forward_mappings.items()
     }
     distiller.loss_forward_mappings = mappings
-    used = {
-        record.get('connector')
-        for mapping in mappings.values()
-        for record in mapping.values()
-    }
+    records = (r for mapping in mappings.values() for r in mapping.values())
+    used = {record.get('connector') for record in records}
     for name in set(distiller.connectors) - used:
         del distiller.connectors[name]
     for side in ('student', 'teacher'):
@@ -216,6 +220,11 @@ def build_lazy_parts(model, input_size: int) -> None:
     if not lazy and not built:
         return
     images, samples = blank_batch(model.student, input_size)
+    preprocessor = getattr(model, 'data_preprocessor', None)  # of peers: none
+    if size := getattr(preprocessor, 'teacher_size', None):
+        zeros = torch.zeros(1, dtype=torch.int64, device=images.device)
+        shown, _ = blank_batch(model.teacher, size)
+        samples = PackedSamples(zeros, zeros, teacher_images=shown)
     before = model.training, model.calculate_student_loss
     model.eval()
     model.calculate_student_loss = False
@@ -236,9 +245,7 @@ def build_lazy_parts(model, input_size: int) -> None:
 
 def shapes_of(record: Tensor | list[Tensor]) -> tuple | list[tuple]:
     """Shape of a tensor, or those of a list of them."""
-    if isinstance(record, Tensor):
-        return tuple(record.shape)
-    return [tuple(item.shape) for item in record]
+    return tree_map_only(Tensor, lambda x: tuple(x.shape), record)
 
 
 def _lazy_connectors(distiller) -> Iterator[tuple[str, tuple[dict, dict]]]:
@@ -283,8 +290,17 @@ def loss_parts(distiller) -> dict[str, Tensor]:
     return found
 
 
+def part_name(name: str) -> str:
+    """``kd`` of ``distill.loss_kd``, ``student`` of ``student.loss``."""
+    name = name.removeprefix('distill.').removesuffix('.loss')
+    return name.replace('loss_', '')
+
+
 class StudentLossMixin:
     """Losses of an algorithm of MMRazor whose ``forward_both`` fills the recorders."""
+
+    # part -> factor on its value (hkd_mm.LossBalanceHook)
+    loss_factors: Mapping[str, float] = MappingProxyType({})
 
     def loss(
         self, batch_inputs: Tensor, data_samples: list | None = None
@@ -299,7 +315,8 @@ class StudentLossMixin:
         losses = self.forward_both(batch_inputs, data_samples)
         if not self.distillation_stopped:
             for part, value in loss_parts(self.distiller).items():
-                losses[f'distill.{part}'] = value
+                factor = self.loss_factors.get(part_name(part), 1.0)
+                losses[f'distill.{part}'] = value * factor
         return losses
 
     def run_student(

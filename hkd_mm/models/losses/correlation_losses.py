@@ -49,10 +49,8 @@ class DISTLoss(BatchLoss):
     gamma: NotNegative = 1.0  # weight of the samples within a class
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
-        mine, other = (
-            F.softmax(preds / self.tau, dim=1)
-            for preds in self.gathered(preds_S, preds_T)
-        )
+        both = self.gathered(preds_S, preds_T)
+        mine, other = (F.softmax(preds / self.tau, dim=1) for preds in both)
         inter = 1 - _correlation(mine, other, dim=1).mean()
         intra = 1 - _correlation(mine, other, dim=0).mean()
         total = self.beta * inter + self.gamma * intra

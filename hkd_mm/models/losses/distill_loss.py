@@ -44,6 +44,7 @@ class DistillLoss(Arguments, nn.Module):
             or ``maps``, a list of maps, one a stage.
         dense: it compares pixels: logits (N, C, h, w), ``gt_labels``
             (N, h, w), where 255 counts nowhere.
+        each_teacher: ``preds_T`` is (N, K, C), the logits of K teachers.
         aligned: ``s_feature`` must have the shape of ``t_feature``, so it
             comes through a connector; else only the batch must agree.
         soft_labels: ``gt_labels`` of mixed images make sense to it.
@@ -68,6 +69,7 @@ class DistillLoss(Arguments, nn.Module):
     fails: ClassVar[str] = ''
     features: ClassVar[str | None] = None
     dense: ClassVar[bool] = False
+    each_teacher: ClassVar[bool] = False
     aligned: ClassVar[bool] = True
     soft_labels: ClassVar[bool] = False
     over_batch: ClassVar[bool] = False

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Feature hints: FitNets, VID, AB, OFD and factor transfer."""
+"""Feature hints: FitNets, VkD, VID, AB, OFD and factor transfer."""
 
 import math
 from collections.abc import Sequence
@@ -56,14 +56,39 @@ class FitNetLoss(DistillLoss):
 
 
 @MODELS.register_module()
+class VkDLoss(DistillLoss):
+    """Projected features against the normalized teacher, Miles et al.
+
+    ``mean huber(P s, layer_norm(t))`` over images and channels, the Huber loss that
+    turns into a line at 1. ``P`` is the :class:`OrthogonalConnector` of the config;
+    the layer norm, over the channels and without weights, takes out the teacher's scale
+    and its mean over the channels, which would rule otherwise.
+    """
+
+    family = 'feature'
+    source = 'Miles et al., arXiv 2403.06213, section 3'
+    fails = (
+        'A student wider than its teacher loses the directions that the projection '
+        'drops; pooled features say nothing of where a lesion is.'
+    )
+    features = 'vector'
+    minimum_at_teacher = False  # but at the normalized one
+
+    def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
+        target = F.layer_norm(t_feature, t_feature.shape[1:])
+        return self.loss_weight * F.smooth_l1_loss(s_feature, target)
+
+
+@MODELS.register_module()
 class VIDLoss(DistillLoss):
     """Variational information distillation of Ahn et al., section 2.
 
-    The negative log-likelihood of the teacher's feature under a Gaussian around the
-    student's prediction, without its constant: ``mean(log sigma_c + (t - mu(s))^2 / (2
-    sigma_c^2))``, with ``sigma_c^2 = softplus(a_c) + eps``. The variance of a channel
-    is a parameter, saved with the student; the connector of the config is ``mu``. The
-    paper sums over the map. The value may be negative.
+    The negative log-likelihood of the teacher's maps under a Gaussian around the
+    student's prediction, without its constant: the sum over the stages of ``mean(log
+    sigma_c + (t - mu(s))^2 / (2 sigma_c^2))``, with ``sigma_c^2 = softplus(a_c) +
+    eps``. The variance of a channel is a parameter, saved with the student; the
+    connector of the config is ``mu``. The paper sums over the map as well. The value
+    may be negative.
     """
 
     family = 'feature'
@@ -73,7 +98,7 @@ class VIDLoss(DistillLoss):
         'is usually quoted for; where the student cannot predict a channel, '
         'the variance grows and nothing is learnt of it.'
     )
-    features = 'map'
+    features = 'maps'
     fixed = ('variance',)
 
     variance: Positive = 5.0  # of every channel at the start, > eps
@@ -84,18 +109,22 @@ class VIDLoss(DistillLoss):
         good = self.variance > self.eps
         self.require(good, 'variance', self.variance, f'> eps={self.eps}')
 
-    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
+    def build(self, student_shape: list[Shape], teacher_shape: list[Shape]) -> None:
         softplus = self.variance - self.eps
         # the inverse of softplus, without exp of a large number
         raw = softplus + math.log(-math.expm1(-softplus))
-        self.raw_variance = nn.Parameter(torch.full((teacher_shape[1],), raw))
+        self.raw_variance = nn.ParameterList(
+            torch.full((shape[1],), raw) for shape in teacher_shape
+        )
 
-    def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        error = s_feature - t_feature
-        variance = F.softplus(self.raw_variance.float()) + self.eps
-        variance = variance.view(-1, *[1] * (error.dim() - 2))
-        value = (variance.log() + error.square() / variance).mean() / 2
-        return self.loss_weight * value
+    def forward(self, s_feature: list[Tensor], t_feature: list[Tensor]) -> Tensor:
+        total = 0.0
+        for raw, mine, other in zip(self.raw_variance, s_feature, t_feature):
+            variance = F.softplus(raw.float()) + self.eps
+            variance = variance.view(-1, *[1] * (other.dim() - 2))
+            error = (mine - other).square() / variance
+            total = total + (variance.log() + error).mean() / 2
+        return self.loss_weight * total
 
 
 @MODELS.register_module()
@@ -137,24 +166,16 @@ def margins_of(network: nn.Module) -> dict[int, Tensor]:
     """
     inner = getattr(network, 'model', None)
     info = getattr(inner, 'feature_info', None)
-    if not info:
-        return {
-            norm.num_features: expected_negative(norm) for norm in _norms_of(network)
-        }
-    found = {}
-    for item in info:
-        norms = _norms_of(inner.get_submodule(item['module']))
-        if norms:
-            found[norms[-1].num_features] = expected_negative(norms[-1])
-    return found
+    norms = _norms_of(network)
+    if info:
+        stages = (_norms_of(inner.get_submodule(item['module'])) for item in info)
+        norms = [stage[-1] for stage in stages if stage]
+    return {norm.num_features: expected_negative(norm) for norm in norms}
 
 
 def _norms_of(network: nn.Module) -> list[_BatchNorm]:
-    return [
-        module
-        for module in network.modules()
-        if isinstance(module, _BatchNorm) and module.affine
-    ]
+    found = (m for m in network.modules() if isinstance(m, _BatchNorm))
+    return [norm for norm in found if norm.affine]
 
 
 def expected_negative(norm: _BatchNorm) -> Tensor:
@@ -170,11 +191,8 @@ def expected_negative(norm: _BatchNorm) -> Tensor:
     z = (shift / scale).clamp(max=100.0)
     log_density = -z.square() / 2 - math.log(2 * math.pi) / 2
     ratio = (log_density - torch.special.log_ndtr(-z)).exp()
-    return (
-        torch.where(z < 100.0, shift - scale * ratio, torch.zeros_like(shift))
-        .clamp(max=0)
-        .float()
-    )
+    mean = (shift - scale * ratio).where(z < 100.0, 0.0)
+    return mean.clamp(max=0).float()
 
 
 @MODELS.register_module()
@@ -191,8 +209,8 @@ class OFDLoss(DistillLoss):
     Recorders deliver most stages behind their ReLU, where all that was negative is 0:
     such a neuron's target is the margin itself. The paper sums over maps of all stages;
     here each further stage is a further loss, and the paper's weight of 1e-3 on a sum
-    is ``1e-3 * C * H * W`` of the teacher's map. mmrazor's ``OFDLoss`` sums, and its
-    margin needs an algorithm class of its own.
+    is ``1e-3 C H W`` of its teacher's map, 16.4 for 256 x 8 x 8. mmrazor's ``OFDLoss``
+    sums, and its margin needs an algorithm class of its own.
     """
 
     family = 'feature'
@@ -243,18 +261,13 @@ def conv_stack(
 ) -> nn.Sequential:
     """Convolutions that keep the size, with leaky ReLUs of slope 0.1.
 
-    Args:
-        channels: before, between and behind the layers.
-        kernel_size: odd.
-        norm: a BatchNorm behind each convolution.
+    ``channels`` are before, between and behind the layers; ``kernel_size`` is odd.
     """
     layers: list[nn.Module] = []
+    size = dict(kernel_size=kernel_size, padding=kernel_size // 2)
     for before, behind in zip(channels, channels[1:]):
-        padding = kernel_size // 2
-        layers.append(kind(before, behind, kernel_size, padding=padding, bias=not norm))
-        if norm:
-            layers.append(nn.BatchNorm2d(behind))
-        layers.append(nn.LeakyReLU(0.1))
+        layers.append(kind(before, behind, **size, bias=not norm))
+        layers += [nn.BatchNorm2d(behind)] * norm + [nn.LeakyReLU(0.1)]
     return nn.Sequential(*layers)
 
 
@@ -292,8 +305,9 @@ class FTLoss(DistillLoss):
     # would be heavier than itself
     kernel_size: Count = 3
     alpha: Positive = 1.0  # weight of the paraphraser's part
-    # weight of the transfer; 200 is that of the CRD benchmark
-    beta: NotNegative = 200.0
+    # weight of the transfer; the authors', whose mean is over the factors as here. The
+    # CRD benchmark's 200 belongs to a mean over the factors' attention map
+    beta: NotNegative = 500.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -320,14 +334,10 @@ class FTLoss(DistillLoss):
         student = resize_map(s_feature, t_feature.shape[2:])
         factors = self.paraphraser.encoder(t_feature)
         again = self.paraphraser.decoder(factors)
-        mine, other = (
-            unit(x.float().flatten(1))
-            for x in (self.translator(student), factors.detach())
-        )
-        error, energy = (
-            x.float().square().flatten(1).mean(dim=1)
-            for x in (again - t_feature, t_feature)
-        )
+        both = self.translator(student), factors.detach()
+        mine, other = (unit(x.float().flatten(1)) for x in both)
+        both = again - t_feature, t_feature
+        error, energy = (x.float().square().flatten(1).mean(dim=1) for x in both)
         error = error / torch.where(energy > 1e-12, energy, 1.0)
         return self.scaled(
             loss_transfer=self.beta * (mine - other).abs().mean(),

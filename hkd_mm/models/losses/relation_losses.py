@@ -2,6 +2,7 @@
 """Relations between samples: SP, PKT, correlation congruence, RKD."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -196,16 +197,11 @@ def angle_loss(s_feature: Tensor, t_feature: Tensor) -> Tensor:
     """
     n = len(s_feature)
     width = max(n, s_feature.size(1), t_feature.size(1))
-    vertices = torch.arange(n, device=s_feature.device).split(
-        max(_ELEMENTS // (n * width), 1)
-    )
-    if len(vertices) == 1:
-        total = _at_vertices(s_feature, t_feature, vertices[0])
-    else:
-        total = sum(
-            checkpoint(_at_vertices, s_feature, t_feature, part, use_reentrant=False)
-            for part in vertices
-        )
+    vertices = torch.arange(n, device=s_feature.device)
+    vertices = vertices.split(max(_ELEMENTS // (n * width), 1))
+    again = partial(checkpoint, _at_vertices, use_reentrant=False)
+    at = _at_vertices if len(vertices) == 1 else again
+    total = sum(at(s_feature, t_feature, part) for part in vertices)
     return total / max(n * (n - 1) * (n - 2), 1)
 
 

@@ -154,9 +154,6 @@ class USKDLoss(BatchLoss):
     The paper ranks by the sum of this and of a second prediction from an intermediate
     feature; here the scores rank themselves. The authors' code counts the label in the
     ranks and adds log-probabilities to probabilities.
-
-    Args:
-        gather: the mean in ``P`` is over the samples of all processes.
     """
 
     family = 'self'

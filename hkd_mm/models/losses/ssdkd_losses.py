@@ -141,7 +141,6 @@ class SSDKDRotationLoss(BatchLoss):
     Of the teacher's wrong answers only the least wrong are followed. The
     authors train the teacher's head for 60 epochs first; here it learns
     beside the student, on detached features, by ``loss_head``.
-
     """
 
     family = 'relation'

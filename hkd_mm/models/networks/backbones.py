@@ -21,10 +21,8 @@ class CIFARResNet(ResNet_CIFAR):
 
     ``arXiv:1512.03385``, section 4.2, with 1 x 1 projections where the shape
     changes. mmpretrain's ``ResNet_CIFAR`` has the four wide stages of the ImageNet
-    networks. ResNet-8 has 77,782 parameters with 6 classes.
-
-    Args:
-        depth: 8, 14, 20, 32, 44 or 56.
+    networks. ``depth`` is 8, 14, 20, 32, 44 or 56; ResNet-8 has 77,782 parameters with
+    6 classes.
     """
 
     arch_settings = {6 * n + 2: (BasicBlock, (n, n, n)) for n in (1, 2, 3, 5, 7, 9)}

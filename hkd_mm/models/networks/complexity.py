@@ -34,7 +34,5 @@ def complexity(model: nn.Module, input_size: int | tuple[int, int]) -> dict:
         model(image)
     for module, training in states.items():
         module.training = training
-    return dict(
-        parameters=sum(p.numel() for p in parameters),
-        gmacs=counter.get_total_flops() / 2e9,
-    )
+    count = sum(p.numel() for p in parameters)
+    return dict(parameters=count, gmacs=counter.get_total_flops() / 2e9)

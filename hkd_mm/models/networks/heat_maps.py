@@ -18,28 +18,13 @@ def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.where(either > 0, common / np.where(either > 0, either, 1), np.nan)
 
 
-def choose(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """Choose indices of ``count`` images, from the classes in turn."""
-    random = np.random.default_rng(seed)
-    turns = np.empty(len(labels))
-    for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        turns[random.permutation(own)] = np.arange(len(own))
-    return np.lexsort((labels, turns))[:count]
-
-
 def heat_maps(
     network: nn.Module, images: torch.Tensor, labels: np.ndarray
 ) -> np.ndarray:
     """Grad-CAM (Selvaraju et al., ICCV 2017) at the last layer that has places.
 
-    Args:
-        network: takes (B, 3, H, W), returns (B, C).
-        images: (B, 3, H, W) float32, normalised.
-        labels: (B,) int.
-
-    Returns:
-        (B, H, W) float32 in [0, 1]; the maximum of each is 1.
+    Of normalised images (B, 3, H, W) float32 and labels (B,) int, maps (B, H, W)
+    float32 in [0, 1]; the maximum of each is 1.
     """
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget

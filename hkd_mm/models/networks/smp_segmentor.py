@@ -64,9 +64,8 @@ def build_network(
 
 def _check_network(arch: str, encoder_name: str, kwargs: dict) -> None:
     archs = library().MODEL_ARCHITECTURES_MAPPING
-    _check_known(
-        'arch', arch, [x.__name__ for x in archs.values()], str(arch).lower() in archs
-    )
+    names = [x.__name__ for x in archs.values()]
+    _check_known('arch', arch, names, str(arch).lower() in archs)
     if str(encoder_name).startswith('tu-'):
         import timm
 
@@ -112,10 +111,8 @@ def load_imagenet(
         if timm:  # it adapts the first layer itself, while it builds the network
             state = dict(state_dict=safe_load(path)['state_dict'])
             kwargs |= dict(encoder_weights=True, pretrained_cfg_overlay=state)
-            source = library().create_model(
-                encoder_name=encoder_name, in_channels=in_channels, **kwargs
-            )
-            source = source.encoder
+            kwargs |= dict(encoder_name=encoder_name, in_channels=in_channels)
+            source = library().create_model(**kwargs).encoder
         else:
             network = build_network(encoder_name=encoder_name, in_channels=3, **kwargs)
             source = network.encoder
@@ -161,7 +158,6 @@ class SMPSegmentor(BaseModel):
             else the number of classes with the background, which is first.
         pretrained: start training from the encoder's ImageNet weights.
         loss: of ``mode='loss'``; takes logits and masks.
-        data_preprocessor: config or module.
         kwargs: of the network's class, such as ``encoder_depth``.
 
     Raises:

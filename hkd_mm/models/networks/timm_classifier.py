@@ -11,6 +11,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import safe_load
 from hkd_mm.models.networks.image_classifier import PackedBatches
 from hkd_mm.models.networks.imagenet_weights import hub_weights
+from hkd_mm.models.networks.weight_selection import select_weights
 from hkd_mm.registry import MODELS
 
 _OF_MMPRETRAIN = 'loss train_cfg with_cp data_preprocessor init_cfg'.split()
@@ -27,9 +28,12 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
 
     Args:
         model_name: a network of ``timm.list_models()``.
-        pretrained: start training from timm's ImageNet weights.
         pretrained_cfg_overlay: as in timm; ``dict(file=PATH)`` names a weight
             file that is read in place of the published one.
+        select_from: a larger network of ``timm.list_models()`` of the same family;
+            ``pretrained`` then takes the weights from its published ones, see
+            :func:`hkd_mm.models.networks.weight_selection.select_weights`.
+        frozen: train the last layer alone, on features of a network in eval mode.
 
     Raises:
         UserError: timm has no network of that name.
@@ -40,6 +44,8 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
         model_name: str,
         pretrained: bool = False,
         pretrained_cfg_overlay: dict[str, Any] | None = None,
+        select_from: str | None = None,
+        frozen: bool = False,
         **kwargs,
     ) -> None:
         try:
@@ -59,11 +65,33 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
         self._load_state_dict_pre_hooks.clear()
         self._register_state_dict_hook(_to_timm_names)
         self.register_load_state_dict_pre_hook(_from_timm_names)
-        self._pretrained = pretrained
+        self._pretrained, self._larger = pretrained, select_from
+        self._frozen = frozen
+        if frozen:
+            self.model.requires_grad_(False)
+            self.model.get_classifier().requires_grad_(True)
         self._overlay = dict(pretrained_cfg_overlay or {})
-        self._timm = {'model_name': model_name, **kwargs}
-        for name in _OF_MMPRETRAIN:
-            self._timm.pop(name, None)
+        own = {k: v for k, v in kwargs.items() if k not in _OF_MMPRETRAIN}
+        self._timm = dict(own, model_name=model_name)
+
+    def forward(self, *args, **kwargs):
+        """As mmpretrain's; images of another size than a network takes are refused."""
+        try:
+            return super().forward(*args, **kwargs)
+        except AssertionError as error:
+            if not str(error).startswith('Input '):  # of timm's patch embedding
+                raise
+            raise UserError(
+                f'{self._timm["model_name"]}: {error}; set input_size, or, of a '
+                'teacher, teacher_input_size'
+            ) from error
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """Set the mode; that of a frozen network stays eval."""
+        super().train(mode)
+        if self._frozen:
+            self.model.eval()
+        return self
 
     def init_weights(self) -> None:
         if self._pretrained and not self.is_init:
@@ -75,7 +103,13 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
 
         cfg = self.model.pretrained_cfg
         overlay = dict(self._overlay)
-        path = overlay.pop('file', None) or _published(cfg)
+        path = overlay.pop('file', None)
+        if self._larger:
+            state = safe_load(path or published_weights(self._larger))['state_dict']
+            selected = select_weights(self.model, state, self._larger)
+            self.model.load_state_dict(selected)
+            return
+        path = path or _published(cfg)
         state = safe_load(path)['state_dict']
         own = self.model.state_dict()
         try:

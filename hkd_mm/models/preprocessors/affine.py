@@ -45,10 +45,7 @@ def turn(degrees: Tensor) -> Tensor:
 def sampling_grid(matrices: Tensor, source: Size, size: Size) -> Tensor:
     """Where to read, in the units of ``grid_sample``: (B, h, w, 2).
 
-    Args:
-        matrices: (B, 3, 3), see the module.
-        source: (H, W) of the images that are read; their outer edges are at -1 and 1.
-        size: (h, w) of the result.
+    Of images of ``source`` (H, W), whose outer edges are at -1 and 1.
     """
 
     def centred(length: int) -> Tensor:
@@ -75,8 +72,6 @@ def warp(
 
     Args:
         images: float32; changed in place where a fill is used.
-        matrices: (B, 3, 3), see the module.
-        size: (h, w) of the result.
         fill: value outside of the image; the outermost half pixel blends
             into it, as in OpenCV (torchvision blends twice there).
         padding: ``'constant'``, or ``'border'`` or ``'reflection'`` (then
@@ -85,9 +80,7 @@ def warp(
     """
     grid = sampling_grid(matrices, tuple(images.shape[-2:]), size)
     if padding != 'constant':
-        return F.grid_sample(
-            images, grid, mode, padding_mode=padding, align_corners=False
-        )
+        return F.grid_sample(images, grid, mode, padding, align_corners=False)
     if fill:
         images = images.sub_(fill)
     images = F.grid_sample(images, grid, mode, align_corners=False)

@@ -135,9 +135,7 @@ def box_in_pixels(
 
 def box_mask(parameters: Values, size: Size) -> Tensor:
     """1 in the boxes of ``random_box``, 0 outside: float32 (B, 1, H, W)."""
-    top, left, height, width = (
-        per_image(side) for side in box_in_pixels(parameters, size)
-    )
+    top, left, height, width = map(per_image, box_in_pixels(parameters, size))
     row = torch.arange(size[0], device=top.device).view(1, 1, -1, 1)
     column = torch.arange(size[1], device=top.device).view(1, 1, 1, -1)
     rows = (row >= top) & (row < top + height)

@@ -15,13 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hkd_mm.models.arguments import NotNegative, Share
-from hkd_mm.models.preprocessors.augmentation import (
-    Augmentation,
-    Draw,
-    Values,
-    between,
-    per_image,
-)
+from hkd_mm.models.preprocessors import augmentation
 from hkd_mm.registry import TASK_UTILS
 
 _LUMA = (0.2989, 0.587, 0.114)  # as torchvision
@@ -126,13 +120,13 @@ def equalize(images: Tensor) -> Tensor:
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
     """Keep the upper ``bits`` (B,), whole numbers from 1 to 8."""
-    step = per_image(torch.exp2(8 - bits))
+    step = augmentation.per_image(torch.exp2(8 - bits))
     return (images.round() / step).floor_() * step
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
     """Invert what is at or above ``threshold`` (B,)."""
-    above = (images >= per_image(threshold)).float()
+    above = (images >= augmentation.per_image(threshold)).float()
     return torch.lerp(images, 255 - images, above)
 
 
@@ -146,12 +140,12 @@ def sharpen(images: Tensor, factor: Tensor) -> Tensor:
         blurred.add_(rows[..., start : start + inner.shape[-1]])
     blurred.div_(13)
     out = images.clone()
-    out[..., 1:-1, 1:-1] = torch.lerp(blurred, inner, per_image(factor))
+    out[..., 1:-1, 1:-1] = torch.lerp(blurred, inner, augmentation.per_image(factor))
     return out.clamp_(0, 255)
 
 
 @TASK_UTILS.register_module()
-class ColorJitter(Augmentation):
+class ColorJitter(augmentation.Augmentation):
     """Random brightness, contrast, saturation and hue.
 
     As mmpretrain's and torchvision's ``ColorJitter``: factors uniform in
@@ -176,7 +170,7 @@ class ColorJitter(Augmentation):
         used = (tone for tone in range(3) if self.amounts[tone])
         self.orders = list(permutations(used))
 
-    def parameters(self, draw: Draw) -> Values:
+    def parameters(self, draw: augmentation.Draw) -> augmentation.Values:
         """``factors`` (B, 3) of brightness, contrast and saturation,
         ``order`` (B, n) of the n that are used, ``hue`` (B,) and
         ``hue_place``: how many of the n come before it (one number).
@@ -191,11 +185,11 @@ class ColorJitter(Augmentation):
         return dict(
             factors=torch.lerp(torch.ones_like(factors), factors, on[:, None]),
             order=orders[(numbers[:, 4] * len(orders)).to(torch.int64)],
-            hue=between(-self.hue, self.hue, numbers[:, 3]) * on,
+            hue=augmentation.between(-self.hue, self.hue, numbers[:, 3]) * on,
             hue_place=(hashlib.sha256(key).digest()[0] % (orders.shape[1] + 1)),
         )
 
-    def apply(self, images: Tensor, parameters: Values) -> Tensor:
+    def apply(self, images: Tensor, parameters: augmentation.Values) -> Tensor:
         order = parameters['order']
         factors = parameters['factors'].gather(1, order)
         contrast, saturation = (order == 1).float(), (order == 2).float()

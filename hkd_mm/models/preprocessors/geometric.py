@@ -141,12 +141,9 @@ def warp(
     size: Size,
     masks: bool = False,
 ) -> Tensor:
-    """Compose the maps of several operations and interpolate once.
+    """Compose the maps of several operations and interpolate (B, C, H, W) once.
 
-    Args:
-        images: float32 (B, C, H, W).
-        size: (h, w) that a crop delivers.
-        masks: they are class ids: nearest pixels, filled with 0.
+    A crop delivers ``size``, (h, w). Masks have class ids: nearest pixels, 0 outside.
     """
     total, outside = None, (0.0, 'border')
     now = tuple(images.shape[-2:])

@@ -74,8 +74,8 @@ class PackedMaskPreprocessor(PackedPreprocessor):
                     'hkd_mm.RandomResizedCrop and hkd_mm.ColorJitter'
                 )
 
-    def fingerprint(self) -> str:
-        text = f'{super().fingerprint()} window={self.window}'
+    def fingerprint(self, plain: bool = False) -> str:
+        text = f'{super().fingerprint(plain)} window={self.window}'
         return hashlib.sha256(text.encode()).hexdigest()
 
     @torch.no_grad()
@@ -99,7 +99,7 @@ class PackedMaskPreprocessor(PackedPreprocessor):
                 images = self._augment(images, parameters)
                 masks = self.pipeline.apply_to_masks(masks, parameters, size)
             else:
-                images = self._plain(self.windowed(images))
+                images = self.plain(self.windowed(images))
                 masks = fit_masks(masks[:, None], size)[:, 0]
         samples = MaskSamples(masks, self.cast_data(index), view)
         return dict(inputs=images, data_samples=samples)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
@@ -42,6 +43,10 @@ class PackedPreprocessor(BaseDataPreprocessor):
         input_size: side of the square images that the network takes; None
             takes them as they were packed. Without a crop, others are resized.
         num_classes: needed to mix labels.
+        teacher_size: side of the images that a teacher is shown; None shows it the
+            student's. A view is then made at this size, and the student is given its
+            means over areas, as images are packed: both see one view. The training
+            images are to be packed at this size at least (``packed.margin``).
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
         seed: int = 42,
         input_size: int | None = None,
         num_classes: int | None = None,
+        teacher_size: int | None = None,
     ) -> None:
         super().__init__(non_blocking=True)
         for name, kind, value in (
@@ -64,10 +70,17 @@ class PackedPreprocessor(BaseDataPreprocessor):
             ('seed', int, seed),
             ('input_size', Count | None, input_size),
             ('num_classes', Count | None, num_classes),
+            ('teacher_size', Count | None, teacher_size),
         ):
             checked(kind, f'data_preprocessor.{name}', value)
         self.to_rgb, self.num_views, self.seed = to_rgb, num_views, seed
         self.input_size, self.num_classes = input_size, num_classes
+        self.teacher_size = teacher_size
+        if teacher_size and not input_size:
+            raise UserError(
+                f'data_preprocessor.teacher_size={teacher_size} needs input_size, the '
+                "side of the student's images; set it"
+            )
         for name, values in (('mean', mean), ('std', std)):
             values = torch.tensor(values, dtype=torch.float32)
             self.register_buffer(name, values.view(-1, 1, 1), False)
@@ -97,18 +110,22 @@ class PackedPreprocessor(BaseDataPreprocessor):
     ) -> Parameters:
         return self.pipeline.parameters(self.seed, view, index, labels)
 
-    def fingerprint(self) -> str:
-        """SHA-256 of all that decides what becomes of a packed image in a view."""
+    def fingerprint(self, plain: bool = False) -> str:
+        """SHA-256 of all that decides what becomes of a packed image in a view.
+
+        With ``plain`` of the image without augmentation.
+        """
         parts = dict(
             code=CODE_VERSION,
             mean=self.mean.flatten().tolist(),
             std=self.std.flatten().tolist(),
             to_rgb=self.to_rgb,
-            seed=self.seed,
-            num_views=self.num_views,
-            input_size=self.input_size,
-            augment=self.pipeline.settings,
+            input_size=self.teacher_size or self.input_size,
         )
+        if not plain:
+            parts |= dict(
+                seed=self.seed, num_views=self.num_views, augment=self.pipeline.settings
+            )
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -117,7 +134,8 @@ class PackedPreprocessor(BaseDataPreprocessor):
         """Make ``inputs`` float32 (B, 3, h, w), and ``data_samples`` (PackedSamples).
 
         Of ``inputs`` uint8 (B, H, W, 3) RGB, ``labels`` and ``index`` (B,) int64. They
-        are augmented in training; in evaluation their view is -1.
+        are augmented in training; in evaluation their view is -1. With a
+        ``teacher_size`` samples of images packed that large bear ``teacher_images``.
         """
         images = data.get('inputs')
         packed = isinstance(images, Tensor) and images.dtype == torch.uint8
@@ -128,6 +146,12 @@ class PackedPreprocessor(BaseDataPreprocessor):
             )
         labels, index = data['labels'], data['index']
         images = self.cast_data(data['inputs'])
+        if training and self.teacher_size and images.shape[1] < self.teacher_size:
+            raise UserError(
+                f'data_preprocessor.teacher_size={self.teacher_size}, but the training '
+                f'images are packed at {images.shape[1]}; set train_dataloader.dataset.'
+                f'margin={self.teacher_size / images.shape[1]:g}'
+            )
         view = self.view if training else -1
         samples = PackedSamples(self.cast_data(labels), self.cast_data(index), view)
         with torch.autocast(images.device.type, enabled=False):
@@ -144,7 +168,11 @@ class PackedPreprocessor(BaseDataPreprocessor):
                         images, scores, parameters
                     )
             else:
-                images = self._plain(images)
+                images = self.plain(images)
+            if self.teacher_size and images.shape[-1] == self.teacher_size:
+                size = self.input_size, self.input_size
+                samples.teacher_images = images
+                images = F.interpolate(images, size, mode='area')
         return dict(inputs=images, data_samples=samples)
 
     def augment(
@@ -152,7 +180,8 @@ class PackedPreprocessor(BaseDataPreprocessor):
     ) -> Tensor:
         """A view of images, uint8 (B, H, W, 3), normalised; nothing is mixed.
 
-        The parameters are computed in host memory, as for a loader's batch.
+        With a ``teacher_size`` it is the teacher's. The parameters are computed in host
+        memory, as for a loader's batch.
         """
         parameters = self.view_parameters(
             index.cpu(), view, None if labels is None else labels.cpu()
@@ -165,7 +194,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
         self.pipeline.apply(images, parameters, size, out, self._normalise)
         return out
 
-    def _plain(self, images: Tensor) -> Tensor:
+    def plain(self, images: Tensor) -> Tensor:
         """Normalise only, as ``(image - mean) / std`` in float32."""
         size = self._size(images)
         if size != tuple(images.shape[1:3]):
@@ -187,6 +216,8 @@ class PackedPreprocessor(BaseDataPreprocessor):
         return torch.sub(images, self.mean, out=out).div_(self.std)
 
     def _size(self, images: Tensor) -> Size:
-        if self.input_size is None:
-            return tuple(images.shape[1:3])
-        return self.input_size, self.input_size
+        """That of the largest images that are made of stored ones."""
+        stored = tuple(images.shape[1:3])
+        if self.teacher_size and min(stored) >= self.teacher_size:
+            return self.teacher_size, self.teacher_size
+        return (self.input_size, self.input_size) if self.input_size else stored

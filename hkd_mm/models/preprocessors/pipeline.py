@@ -103,9 +103,6 @@ class Pipeline:
     interpolation; without one it moves whole pixels. What a crop leaves out can come
     back in the corners of a composed turn, in place of the fill.
 
-    Args:
-        configs: ``dict(type='hkd_mm.X', ...)`` each.
-
     Attributes:
         settings: (name, all arguments) of each operation, defaults included.
     """
@@ -201,13 +198,8 @@ class Pipeline:
             for name, op in zip(names, operations):
                 images = op.apply(images, parameters[name])
             return images
-        return warp(
-            images.float(),
-            operations,
-            [parameters[name] for name in names],
-            size,
-            masks,
-        )
+        values = [parameters[name] for name in names]
+        return warp(images.float(), operations, values, size, masks)
 
     def mix(
         self, images: Tensor, scores: Tensor, parameters: Parameters

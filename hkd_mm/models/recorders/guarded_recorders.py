@@ -27,9 +27,6 @@ class GuardedRecorders(RecorderManager):
     ``mmrazor.ModuleInputs`` keeps what a module was given only after it has
     run, so such a module has its ``inplace`` switched off.
 
-    Args:
-        side: ``student`` or ``teacher``, for messages.
-
     Raises:
         UserError: in :meth:`get_recorder`, a loss or a connector has changed a record.
     """

@@ -1,10 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Recorders that find their module in any classifier; MMRazor's need its name."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from mmpretrain.models.necks import GlobalAveragePooling
@@ -66,10 +67,31 @@ class LogitsRecorder(AutoSourceRecorder):
         return 'head' if hasattr(model, 'backbone') else 'model'
 
 
+@TASK_UTILS.register_module()
+class TeacherScoresRecorder(AutoSourceRecorder):
+    """The class scores (N, K, C) of each of K teachers, before they are fused.
+
+    ``hkd_mm.TeacherScores`` in a config of :class:`hkd_mm.MultiTeacherDistill`.
+    """
+
+    def find(self, model: nn.Module) -> str:
+        if not hasattr(model, 'networks'):
+            raise UserError(
+                'recorder hkd_mm.TeacherScores needs several teachers; take '
+                "model.type='hkd_mm.MultiTeacherDistill', or a loss for one teacher"
+            )
+        return 'model'
+
+    def forward_hook(self, module: nn.Module, inputs: tuple, outputs: Any) -> None:
+        if self.recording:
+            self.data_buffer.append(torch.stack(inputs[0], dim=1))
+
+
 class StageRecorder(AutoSourceRecorder):
     """The feature map at the end of a stage."""
 
     stage = -1
+    _prefix: ClassVar[int | None] = None
 
     def find(self, model: nn.Module) -> str:
         self._segmentor = is_segmentor(model)
@@ -77,7 +99,8 @@ class StageRecorder(AutoSourceRecorder):
             return model.encoder if self._segmentor else 'backbone'
         names = [item['module'] for item in model.model.feature_info]
         self._check(len(names), ', '.join(names))
-        return f'model.{names[self.stage]}'
+        self._prefix = prefix_tokens(model.model)
+        return f'model.{_end_of_stage(model.model, names, self.stage)}'
 
     def _check(self, count: int, names: str) -> None:
         check_stages(f'Feature: stage={self.stage}', [self.stage], count, names)
@@ -87,7 +110,7 @@ class StageRecorder(AutoSourceRecorder):
             outputs = outputs[1:]  # without the image
             self._check(len(outputs), 'encoder_depth')
             outputs = outputs[self.stage]
-        super().forward_hook(module, inputs, outputs)
+        super().forward_hook(module, inputs, map_of_tokens(outputs, self._prefix))
 
     def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> Any:
         """One map; ``data_idx`` picks among several where a stage has them."""
@@ -102,9 +125,10 @@ class StageRecorder(AutoSourceRecorder):
 class FeatureRecorder(StageRecorder):
     """The feature map (N, C, H, W) at the end of one stage.
 
-    ``hkd_mm.Feature`` in a config. Stages are timm's (``feature_info``), the
-    backbone's ``out_indices``, or those of a segmentor's encoder, of which
-    the last four are 1/4, 1/8, 1/16 and 1/32 of the image.
+    ``hkd_mm.Feature`` in a config. Stages are timm's (``feature_info``; of a ViT its
+    blocks, whose patch tokens make the map), the backbone's ``out_indices``, or those
+    of a segmentor's encoder, of which the last four are 1/4, 1/8, 1/16 and 1/32 of the
+    image.
     """
 
     stage: Stage = -1  # index of the stage; negative counts from the last one
@@ -192,10 +216,13 @@ class StageMapsRecorder(HookRecorder):
             return
         names = [item['module'] for item in model.model.feature_info]
         self._check(len(names), ', '.join(names))
+        prefix = prefix_tokens(model.model)
         for position, stage in enumerate(self.stages):
-            module = model.model.get_submodule(names[stage])
-            module.register_forward_hook(
-                lambda _, __, output, at=position: self._keep(at, output)
+            end = _end_of_stage(model.model, names, stage)
+            model.model.get_submodule(end).register_forward_hook(
+                lambda _, __, output, at=position: self._keep(
+                    at, map_of_tokens(output, prefix)
+                )
             )
 
     def _check(self, count: int, names: str) -> None:
@@ -219,6 +246,32 @@ class StageMapsRecorder(HookRecorder):
             maps = dict(self._data_buffer)
             assert len(maps) == len(self.stages)
             self._data_buffer = [[maps[i] for i in range(len(maps))]]
+
+
+def prefix_tokens(network: nn.Module) -> int | None:
+    """Class and register tokens before a timm ViT's patches; None: it has maps."""
+    return getattr(network, 'num_prefix_tokens', None)
+
+
+def map_of_tokens(tokens: Tensor, prefix: int | None) -> Tensor:
+    """Patch tokens (N, prefix + h h, C) of square images as a map (N, C, h, h).
+
+    Of a network that has maps (``prefix`` None) what is given.
+    """
+    if prefix is None:
+        return tokens
+    patches = tokens[:, prefix:]
+    side = math.isqrt(patches.size(1))
+    assert side * side == patches.size(1), 'images are square'
+    return patches.transpose(1, 2).unflatten(2, (side, side))
+
+
+def _end_of_stage(network: nn.Module, names: list[str], stage: int) -> str:
+    """Module at the end of a stage; the last tokens of a ViT are normalised."""
+    last = stage in (-1, len(names) - 1) and prefix_tokens(network) is not None
+    if last and not isinstance(network.norm, nn.Identity):
+        return 'norm'
+    return names[stage]
 
 
 def check_stages(recorder: str, stages: Sequence[int], count: int, names: str) -> None:

@@ -6,6 +6,6 @@ from hkd_mm.lazy import lazy_exports
 __getattr__, __all__ = lazy_exports(
     __name__,
     cache_file='CacheFile',
-    opening='open_teacher_cache',
+    opening='fill_views open_teacher_cache',
     teacher_cache='CacheIndex TeacherCache flatten unflatten',
 )

@@ -5,11 +5,12 @@ import hashlib
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather_object, barrier, is_main_process
+from mmengine import dist
 from mmengine.logging import MMLogger
 from torch import Tensor
 
 from hkd_mm.errors import UserError
+from hkd_mm.io.progress import Progress
 from hkd_mm.models.teacher_cache.teacher_cache import (
     CacheDeclined,
     CacheIndex,
@@ -25,15 +26,17 @@ def open_teacher_cache(
     Without one the teacher runs in every step. Views of packed images repeat after
     ``num_views`` either way, so that a full disk does not change the augmentation.
 
-    Args:
-        model: a ``FrozenTeacherDistill`` with a cache, on its device.
-        dataset: the training split; a cache needs a ``PackedDataset``.
-        batch_size: images a step; entries are computed with as many.
+    ``model`` is a ``FrozenTeacherDistill`` with a cache, on its device; entries are
+    computed with ``batch_size`` images.
     """
     cache = model.teacher_cache
     try:
         report = _open(model, dataset)
     except CacheDeclined as error:
+        if cache.average:  # the teacher in every step would say something else
+            raise UserError(
+                f'model.teacher_cache.average={cache.average}: {error}'
+            ) from None
         cache.declined = str(error)
         line = f'NO TEACHER CACHE: {error}. The teacher runs in every step'
         if getattr(model.data_preprocessor, 'num_views', None):
@@ -45,6 +48,8 @@ def open_teacher_cache(
         return
     _check_entries(model, dataset)
     cache.batch_size = batch_size  # what is stored from here on
+    if cache.average:
+        fill_views(model, dataset, batch_size or 64)
     logger.info(f'Teacher cache {report}')
 
 
@@ -55,13 +60,22 @@ def _open(model, dataset) -> str:
         raise CacheDeclined(
             'it needs packed images (packed=True), whose views can be made again'
         )
-    if preprocessor.num_views not in (None, cache.num_views):
+    if cache.average:
+        others = set(model.cached_recorders()) - model.exact_records()
+        if others or getattr(model.student, 'dense', False):
+            asked = ', '.join(sorted(others)) or 'masks'
+            raise UserError(
+                f'model.teacher_cache.average={cache.average} is of class scores, but '
+                f'a loss asks for {asked} of the teacher; leave one of them out'
+            )
+    elif preprocessor.num_views not in (None, cache.num_views):
         raise UserError(
             f'packed.num_views={preprocessor.num_views} and '
             f'model.teacher_cache.num_views={cache.num_views} contradict each '
             'other; set both to one number, or teacher_cache=False'
         )
-    preprocessor.num_views = cache.num_views
+    else:
+        preprocessor.num_views = cache.num_views
     reason = model.uncacheable()
     if reason is None and preprocessor.batch_dependent:
         reason = (
@@ -74,7 +88,7 @@ def _open(model, dataset) -> str:
     records = model.teacher_records(_view_of(model, dataset, first_image, 0))
     report = reason = None
     for first in (True, False):  # one process makes the files
-        if is_main_process() == first:
+        if dist.is_main_process() == first:
             try:
                 report = cache.open(
                     _parts(model, dataset),
@@ -84,8 +98,8 @@ def _open(model, dataset) -> str:
                 )
             except CacheDeclined as error:
                 reason = str(error)
-        barrier()
-    reasons = [text for text in all_gather_object(reason) if text]
+        dist.barrier()
+    reasons = [text for text in dist.all_gather_object(reason) if text]
     if reasons:  # all ranks or none: their steps wait for each other
         cache.file = None
         raise CacheDeclined(reasons[0])
@@ -101,7 +115,10 @@ def _parts(model, dataset) -> dict[str, str]:
         class_order=','.join(dataset.classes),
         images=dataset.store.hash,
         split=_hash(dataset.index.numpy(), dataset.labels.numpy()),
-        augmentation=model.data_preprocessor.fingerprint(),
+        average=str(model.teacher_cache.average),
+        augmentation=model.data_preprocessor.fingerprint(
+            plain=bool(model.teacher_cache.average)
+        ),
         teacher_input=repr(model.convert_input.key),
         recorders=repr(
             [
@@ -121,12 +138,35 @@ def _view_of(model, dataset, positions: Tensor, view: int) -> Tensor:
     """Images (B, 3, h, w) at positions (B,) of the split, on the device."""
     device = next(model.parameters()).device
     batch = dataset.__getitems__(positions)
-    return model.data_preprocessor.augment(
-        batch['inputs'].to(device),
-        batch['index'].to(device),
-        view,
-        batch['labels'].to(device),
+    images, index, labels = (
+        batch[key].to(device) for key in ('inputs', 'index', 'labels')
     )
+    if model.teacher_cache.average:
+        return model.data_preprocessor.plain(images)
+    return model.data_preprocessor.augment(images, index, view, labels)
+
+
+def fill_views(model, dataset, batch_size: int) -> None:
+    """Let the teacher see every view that its open cache does not hold yet.
+
+    Each process of several takes its share of the batches.
+    """
+    cache, device = model.teacher_cache, next(model.parameters()).device
+    parts = torch.arange(len(dataset)).split(batch_size)[
+        dist.get_rank() :: dist.get_world_size()
+    ]
+    total = cache.stored_views * sum(map(len, parts))
+    with Progress('teacher', total, 'images') as progress:
+        for view in range(cache.stored_views):
+            cache.start_view(view, dataset.index, device)
+            for part in parts:
+                index = dataset.index[part]
+                if not cache.holds(view, index):
+                    images = _view_of(model, dataset, part, view)
+                    cache.write(index, model.teacher_records(images))
+                progress.advance(len(part))
+            cache.file.flush()
+    dist.barrier()
 
 
 def _check_entries(model, dataset) -> None:

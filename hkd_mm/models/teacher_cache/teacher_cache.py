@@ -38,6 +38,10 @@ class TeacherCache(Arguments):
     # views of an image before they repeat. It holds for the augmentation also when
     # there is no room for the cache
     num_views: Views = 10
+    # keep the class scores of the image without augmentation in place of those of each
+    # view, their mean over its eight flips and quarter turns: one entry an image, made
+    # before the first epoch, and views need not repeat
+    average: Literal['d4'] | None = None
     # folder of all caches; each has a folder of its own below
     dir: Annotated[str, Field(pattern=r'^[^\x00]+$')] = 'work_dirs/teacher_cache'
     # largest size on the disk in GiB; None for no limit but the free disk, of which 2
@@ -59,6 +63,11 @@ class TeacherCache(Arguments):
         self.declined: str | None = None  # why there is none
         self._whole: dict[int, dict[str, Tensor]] = {}  # view -> on device
         self._view = -1
+
+    @property
+    def stored_views(self) -> int:
+        """Entries of an image."""
+        return 1 if self.average else self.num_views
 
     def open(
         self,
@@ -82,15 +91,15 @@ class TeacherCache(Arguments):
         }
         parts = dict(parts, features=self.features, code_version=str(CODE_VERSION))
         contents = (sorted(parts.items()), sorted(arrays.items()))
-        key = repr((*contents, self.num_views, index.count)).encode()
+        key = repr((*contents, self.stored_views, index.count)).encode()
         folder = Path(self.dir) / hashlib.sha256(key).hexdigest()[:16]
-        size = CacheFile.size_of(arrays, self.num_views, index.count)
+        size = CacheFile.size_of(arrays, self.stored_views, index.count)
         filled_before = False
         try:
             filled_before = CacheFile.exists(folder)
             if not filled_before:
                 self._check_room(size)
-            file = CacheFile(folder, parts, arrays, self.num_views, index.count)
+            file = CacheFile(folder, parts, arrays, self.stored_views, index.count)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise UserError(
@@ -103,7 +112,7 @@ class TeacherCache(Arguments):
         damaged = file.verify()
         self.file, self.index = file, index
         report = (
-            f'{folder}: {size / _GIB:.2f} GiB for {self.num_views} views '
+            f'{folder}: {size / _GIB:.2f} GiB for {self.stored_views} views '
             f'of {index.count} images, {file.count()} entries there'
         )
         if damaged:
@@ -162,6 +171,7 @@ class TeacherCache(Arguments):
             Whether all of them are stored; otherwise the teacher runs.
         """
         assert self.file is not None
+        view = 0 if self.average else view
         self._view, complete = view, self.holds(view, index)
         small = CacheFile.size_of(self.file.arrays, 1, self.file.num_rows) <= _ON_DEVICE
         if view not in self._whole:
@@ -185,7 +195,10 @@ class TeacherCache(Arguments):
         Where an entry of any image is missing the teacher runs on the whole batch.
         """
         stored = self.read(index)
-        return self.write(index, ask_teacher()) if stored is None else stored
+        if stored is not None:
+            return stored
+        assert not self.average, 'it was filled when it was opened'
+        return self.write(index, ask_teacher())
 
     def read(self, index: Tensor) -> dict[str, Tensor] | None:
         """Records of a batch of ids (B,), float32 (B, ...) on their device.
@@ -269,12 +282,7 @@ class TeacherCache(Arguments):
 
 
 class CacheIndex:
-    """Positions of samples in a cache, by their ids.
-
-    Args:
-        index: ids (N,) of all samples, int64, see
-            :mod:`hkd_mm.structures.packed_samples`.
-    """
+    """Positions of samples in a cache, by ids (N,) int64 of their split."""
 
     def __init__(self, index: Tensor) -> None:
         self.ids = index.cpu().unique()  # sorted

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from torch import nn
 
 from hkd_mm.engine.hooks.distill_hooks import (
+    DistillDiagnosticsHook,
     GuardRailsHook,
     LossScheduleHook,
     gradient_norms,
@@ -38,8 +39,9 @@ def distillation(loss, teacher=10, student=10):
     )
 
 
-def values(hook, loss, epochs):
+def values(hook, loss, epochs, **runs):
     runner = distillation(loss)
+    vars(runner).update(runs)
     hook.before_train(runner)
     found = []
     for runner.epoch in range(epochs):
@@ -60,6 +62,21 @@ def test_schedules_by_hand():
     assert values(stop, HybridKDLoss(), 4) == [1, 1, 0, 0]
     tau = LossScheduleHook('loss_a', 2, end=8.0, word='tau')
     assert values(tau, HybridKDLoss(tau=4.0), 3) == [4, 6, 8]
+
+
+@pytest.mark.parametrize(
+    'begin, until, epochs, expected',
+    [
+        (0, 10, 24, [0, 0.5, 1, 1]),
+        (0, 10, 2, [1, 1]),  # less than half an epoch is none
+        (1, 11, 240, [0, 0, 0, 0.05, 0.1]),
+        (9, 10, 12, [0, 1]),
+    ],
+)
+def test_a_schedule_keeps_its_share_of_the_epochs(begin, until, epochs, expected):
+    hook = LossScheduleHook('loss_a', until, start=0.0, begin=begin, of=120)
+    found = values(hook, HybridKDLoss(), len(expected), max_epochs=epochs)
+    assert found == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -247,3 +264,24 @@ def test_shipped_configs_have_the_guard_rails():
     root = Path(__file__).resolve().parents[3]
     cfg = Config.fromfile(root / 'configs/hybrid_wrn50_mbv2.py')
     assert cfg.default_hooks.guard_rails.type == 'hkd_mm.GuardRailsHook'
+
+
+def test_a_part_that_does_not_count_or_rules_is_told(monkeypatch):
+    monkeypatch.setattr('hkd_mm.engine.hooks.distill_hooks.agreement', lambda _: {})
+    model = nn.Module()
+    model.student, model.distiller = nn.Linear(2, 1, bias=False), None
+    model.parse_losses = lambda losses: (sum(losses.values()), {})
+    warned = []
+    runner = SimpleNamespace(
+        model=model, epoch=0, logger=SimpleNamespace(warning=warned.append)
+    )
+    hook = DistillDiagnosticsHook()
+    hook.before_train(runner)
+    hook._on = True
+    out = model.student(torch.ones(1, 2)).sum()
+    model.parse_losses(
+        dict(loss_ce=out, loss_mgd=out * 1e-3, loss_kd=out * 2, loss_at=out * 26)
+    )
+    hook.after_train_epoch(runner)
+    assert ['mgd is 0.001 ' in warned[0], 'at is 26 ' in warned[1]] == [True, True]
+    assert len(warned) == 2 and 'loss_balance=True' in warned[0]

@@ -62,6 +62,8 @@ def inputs_of(kind, n=6, c=5, seed=0, equal=False, scale=2.0, wider=0):
         preds_T=normal(n, c, *places),
         gt_labels=torch.cat([labels] * kind.views),
     )
+    if kind.each_teacher:
+        found['preds_T'] = normal(n, 3, c)
     if kind.features:
         for word, more in zip(FEATURES, (0, wider)):
             found[word] = [
@@ -70,6 +72,9 @@ def inputs_of(kind, n=6, c=5, seed=0, equal=False, scale=2.0, wider=0):
             ]
     if equal:
         found['preds_S'] = found['preds_T'].clone()
+        if kind.each_teacher:
+            found['preds_S'] = found['preds_T'][:, 0].clone()
+            found['preds_T'] = found['preds_S'][:, None].repeat(1, 3, 1)
         if kind.features and not wider:
             found['s_feature'] = [x.clone() for x in found['t_feature']]
     for word in FEATURES:

@@ -92,7 +92,7 @@ def test_both_parts_equal_the_paper(kwargs):
 def test_a_case_by_hand():
     # one pixel, one channel, all weights 1: the factor of t = 2 is 2, its
     # length one 1; a translator that answers -3 (in place of a BatchNorm,
-    # which gives 0 for one value) becomes -1: |1 + 1| = 2, times 200;
+    # which gives 0 for one value) becomes -1: |1 + 1| = 2, times 500;
     # the decoder gives 2 again: 0
     loss = built((1, 1, 1, 1), (1, 1, 1, 1), kernel_size=1, rate=1.0)
     with torch.no_grad():
@@ -101,7 +101,7 @@ def test_a_case_by_hand():
     loss.translator = nn.Conv2d(1, 1, 1, bias=False)
     nn.init.constant_(loss.translator.weight, -3.0)
     found = loss(torch.ones(1, 1, 1, 1), torch.full((1, 1, 1, 1), 2.0))
-    assert found['loss_transfer'].item() == pytest.approx(400.0)
+    assert found['loss_transfer'].item() == pytest.approx(1000.0)
     assert found['loss_paraphraser'].item() == pytest.approx(0.0)
 
 

@@ -10,6 +10,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.models.preprocessors.packed_mask_preprocessor import (
     PackedMaskPreprocessor,
 )
+from hkd_mm.models.teacher_cache import TeacherCache
 from hkd_mm.models.teacher_cache.opening import _view_of
 from hkd_mm.registry import MODELS
 
@@ -224,7 +225,7 @@ def test_the_teacher_cache_sees_what_training_sees():
     network = build(augment=EVERYTHING, window=(20000, 50000), num_views=3)
     dataset = SimpleNamespace(__getitems__=lambda rows: part(data, rows))
     model = torch.nn.Linear(1, 1)
-    model.data_preprocessor = network
+    model.data_preprocessor, model.teacher_cache = network, TeacherCache()
     rows = torch.tensor([5, 1])
     for view in range(3):
         network.set_epoch(view)

@@ -314,3 +314,50 @@ def test_building_without_a_teacher_or_cache_says_what_to_set(kd, tool, capsys):
         == 2
     )
     assert 'model.teacher_ckpt=FILE' in capsys.readouterr().err
+
+
+KEY = 'model.distiller.distill_losses.loss_hybrid'
+AVERAGE = {
+    'model.teacher_cache': dict(average='d4'),
+    f'{KEY}.alpha': 0.85,
+    f'{KEY}.beta': 0.0,
+}
+
+
+def test_one_average_of_eight_views_an_image(kd):
+    """Filled when it is opened, then read by every view; views do not repeat."""
+    runner = kd('average', **AVERAGE)
+    _, calls = losses(runner)
+    model, dataset = runner.model, runner.train_dataloader.dataset
+    batches = -(-len(dataset) // runner.train_dataloader.batch_size)
+    assert calls == 8 * (1 + batches)  # one image for the shapes
+    assert model.data_preprocessor.num_views is None
+    every = torch.arange(len(dataset))
+    batch = dataset.__getitems__(every)
+    images = model.data_preprocessor(batch, training=False)['inputs']
+    with torch.no_grad():
+        turned = [
+            model.teacher(images.rot90(turns, (2, 3)).flip(axes), mode='tensor')
+            for turns in range(4)
+            for axes in ((), (3,))
+        ]
+    stored = model.teacher_cache.read(dataset.index)['logits']
+    torch.testing.assert_close(
+        stored, torch.stack(turned).mean(0), rtol=1e-4, atol=1e-5
+    )
+    _, again = losses(kd('again', **AVERAGE))
+    assert again == 8 * 2  # shapes, and the check of some entries
+
+
+@pytest.mark.parametrize(
+    'options, why',
+    [
+        ({f'{KEY}.beta': 0.02}, 'a loss asks for feature'),
+        ({'packed': False}, 'it needs packed images'),
+        ({'model.teacher_cache.budget_gb': 1e-9}, 'more than'),
+    ],
+)
+def test_an_average_that_cannot_be_is_refused(kd, options, why):
+    cfg = {**AVERAGE, **options}
+    with pytest.raises(UserError, match=f'average=d4.*{why}'):
+        kd('average', **cfg).train()

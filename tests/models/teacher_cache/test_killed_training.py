@@ -63,4 +63,4 @@ def test_twenty_kills_of_a_demo_run(
     assert all(not run['differ'] for run in runs), runs
     kills = sum(run['ends'].count(-signal.SIGKILL) for run in runs)
     # a shared cache is soon full: no entry is being written any more
-    assert kills >= (10 if shared else 20)
+    assert kills >= (5 if shared else 20)
