@@ -78,7 +78,7 @@ def convert_official(kind: str, sources: list[str], out: str, **words: str) -> d
     ``counts`` (class -> images) and ``lesions``.
     """
     with ExitStack() as stack:
-        entries, _ = list_downloads(sources, out, stack)
+        entries, _ = list_downloads(sources, out, stack, folders_name_classes=False)
         records = _read_tables(kind, entries, words)
         done = _write(_with_images(records, entries), out)
     return dict(done, lesions=len({r.lesion_id or r.sample_id for r in records}))

@@ -48,7 +48,7 @@ class Entry(NamedTuple):
 
 
 def list_downloads(
-    sources: list[str], out: str, stack: ExitStack
+    sources: list[str], out: str, stack: ExitStack, folders_name_classes: bool = True
 ) -> tuple[list[Entry], Counter[str]]:
     """List the images and tables of folders and archives, nested ones included.
 
@@ -59,7 +59,8 @@ def list_downloads(
     entries: dict[PurePosixPath, list[Entry]] = {}
     skipped: Counter[str] = Counter()
     for source in sources:
-        for entry in _find(check_source(source, out), out, stack):
+        refuse = _refuse_twin if folders_name_classes else None
+        for entry in _find(check_source(source, out), out, stack, refuse):
             suffix = entry.name.suffix.lower()
             if suffix not in (*IMAGE_SUFFIXES, *TABLES):
                 skipped[suffix] += 1
@@ -71,7 +72,9 @@ def list_downloads(
     return [entry for known in entries.values() for entry in known], skipped
 
 
-def _find(source: Path, out: str, stack: ExitStack) -> Iterator[Entry]:
+def _find(
+    source: Path, out: str, stack: ExitStack, on_repeat: Callable[[str], None] | None
+) -> Iterator[Entry]:
     if source.is_file():
         if _is_archive(source) or zipfile.is_zipfile(source):
             yield from _unpack(source, out, stack)
@@ -83,7 +86,7 @@ def _find(source: Path, out: str, stack: ExitStack) -> Iterator[Entry]:
             yield Entry(_clean(os.fsencode(source.name)), source)
         return
     home = Path(os.path.realpath(out))
-    for folder, files in walk(source, _refuse_twin):
+    for folder, files in walk(source, on_repeat):
         real = Path(os.path.realpath(folder))
         if real == home or real.is_relative_to(home / 'images'):
             raise UserError(
@@ -103,7 +106,7 @@ def _refuse_twin(folder: str) -> None:
     """Refuse a folder that was read by a link before, unless the link is a loop."""
     real = os.path.realpath(folder)
     if not Path(os.path.realpath(os.path.dirname(folder))).is_relative_to(real):
-        raise UserError(f'{folder} is linked from another folder; remove the link')
+        raise UserError(f'{folder} is read twice, as a link leads there; remove that')
 
 
 def _is_archive(path: Path | PurePosixPath) -> bool:

@@ -153,7 +153,8 @@ def _recognise(root: Path, ann_file: str | None) -> str:
         if name.startswith('ISIC_2019'):
             return 'ISIC2019'
     table = root / 'annotations.csv'
-    header = read_table(table)[0].keys() if table.is_file() else set()
+    asked = not ann_file and table.is_file()
+    header = read_table(table)[0].keys() if asked else set()
     labelled = ann_file or ('label' in header and not header & {'mask', 'mask_image'})
     if not labelled and _has_masks(root):
         return 'LIDCNodule' if _is_deep(root) else 'SkinLesionMasks'

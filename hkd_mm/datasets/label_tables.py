@@ -25,7 +25,9 @@ from hkd_mm.io.tables import find_column, is_blank, read_table
 _Name = Annotated[
     str, StringConstraints(strip_whitespace=True, to_lower=True, min_length=1)
 ]
-_GROUP = re.compile(r'(lesion[\W_]*id)|(patient|subject)([\W_]*(id|no|nr|number))?')
+_GROUP = re.compile(
+    r'(lesion[\W_]*id)|patient|(patient|subject)[\W_]*(id|no|nr|number)'
+)
 _STANDARD = {'image', 'label', 'lesion_id', 'split'}  # never metadata
 
 
@@ -66,14 +68,20 @@ def part_of(cell: str | None) -> str | None:
 
 def read_rows(table: Path, columns: Columns) -> list[dict[str, str]]:
     """Read a table; ``PatientID`` or ``Lesion ID`` is called as groups usually are."""
-    rows = read_table(table)
-    if columns.group_cols is None:
-        for name in [*rows[0]]:
-            found = _GROUP.fullmatch(name)
-            standard = found and ('lesion_id' if found[1] else 'patient_id')
-            if standard and standard not in rows[0]:
-                for row in rows:
-                    row[standard] = row.pop(name)
+    rows, spelled = read_table(table), {}
+    named = {columns.image_col, columns.label_col, columns.split_col}
+    for name in [*rows[0]] if columns.group_cols is None else ():
+        found = name not in named and _GROUP.fullmatch(name)
+        standard = found and ('lesion_id' if found[1] else 'patient_id')
+        if standard in spelled:
+            raise UserError(
+                f'table {table}: "{spelled[standard]}" and "{name}" both look like a '
+                f'{standard}; say which group images: group_cols={name}'
+            )
+        if standard and standard not in rows[0]:
+            spelled[standard] = name
+            for row in rows:
+                row[standard] = row.pop(name)
     return rows
 
 

@@ -268,7 +268,7 @@ def test_a_link_into_another_class_is_refused(write_image):
     os.symlink('.', 'get/A/again')
     assert convert_folders(['get'], 'out')['counts'] == dict(A=2, B=2)
     os.symlink('../B', 'get/A/more')
-    with pytest.raises(UserError, match='get/B is linked from another folder'):
+    with pytest.raises(UserError, match='get/B is read twice, as a link leads there'):
         convert_folders(['get'], 'out2')
 
 

@@ -18,6 +18,7 @@ from hkd_mm.datasets import (
     SkinDisease,
     SkinLesionMasks,
 )
+from hkd_mm.datasets.label_tables import Columns, read_rows
 from hkd_mm.datasets.records import SPLITS, describe_left_out
 from hkd_mm.errors import UserError
 
@@ -310,6 +311,15 @@ def test_groups_are_found_however_they_are_spelled(public, column, lesion):
     found = homes(SkinDisease, root, None, **NAMES)
     assert len(found) == 10 and all(len(parts) == 1 for parts in found.values())
     assert SkinDisease(str(root), **NAMES).records()[0].group == 'lesion and patient'
+
+
+def test_two_spellings_are_asked_about_and_named_columns_left_alone(tmp_path):
+    table = tmp_path / 'table.csv'
+    table.write_text('image,subject_id,PatientID,patient\na.png,1,P,x\n')
+    with pytest.raises(UserError, match='"patientid" both look like a patient_id'):
+        read_rows(table, Columns())
+    (row,) = read_rows(table, Columns(label_col='patientid', image_col='subject_id'))
+    assert row == dict(image='a.png', subject_id='1', patientid='P', patient_id='x')
 
 
 def names_of(kind):
