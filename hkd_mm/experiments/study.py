@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -139,7 +140,8 @@ class Run(NamedTuple):
         for key, value in self.row.options.items():
             text = str(value).replace('{runs}', str(root))
             # another seed's runs: those of the same fold
-            text = text.replace('{work_dir}/seed', f'{root.parent}/seed')
+            other = r'\{work_dir\}(?=/seed(\d+|\{seed\})(/|$))'
+            text = re.sub(other, lambda _: str(root.parent), text)
             text = text.replace('{work_dir}', str(work_dir))
             found.append(f'{key}={text.replace("{seed}", str(self.seed))}')
         if self.fold is not None:
