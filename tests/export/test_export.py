@@ -35,9 +35,10 @@ WHOLE = [
 
 
 @pytest.fixture(scope='session')
-def exported(tiny_run):
+def exported(tiny_run, tmp_path_factory):
     """The folder of an export with everything that is always there."""
-    splits = []
+    splits, run = [], tmp_path_factory.mktemp('exported') / tiny_run.name
+    shutil.copytree(tiny_run, run)
 
     def counting(run, split, *args):
         splits.append(split)
@@ -52,9 +53,9 @@ def exported(tiny_run):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exporter_module.samples, 'read_samples', counting)
-        export(tiny_run, None, options)
+        export(run, None, options)
     assert splits == ['val', 'train']
-    return tiny_run / 'export'
+    return run / 'export'
 
 
 def _run(path, images):
@@ -311,9 +312,7 @@ def test_a_killed_export_leaves_no_manifest(
 
 
 def _changed(tiny_run, tmp_path, old, new):
-    place = shutil.copytree(
-        tiny_run, tmp_path / 'run', ignore=shutil.ignore_patterns('export')
-    )
+    place = shutil.copytree(tiny_run, tmp_path / 'run')
     path = place / 'tiny_student.py'
     text = path.read_text()
     assert old in text
@@ -465,9 +464,7 @@ def test_probabilities_that_differ_are_refused() -> None:
 
 
 def test_a_network_that_takes_bgr_is_given_rgb(tiny_run, tmp_path) -> None:
-    place = shutil.copytree(
-        tiny_run, tmp_path / 'run', ignore=shutil.ignore_patterns('export')
-    )
+    place = shutil.copytree(tiny_run, tmp_path / 'run')
     loaded = torch.load(place / 'student.pth', weights_only=True)
     words = dict(to_rgb=False, mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0])
     loaded['meta']['student']['data_preprocessor'].update(words)

@@ -39,7 +39,7 @@ def photograph(colour=(200, 80, 60), size=(30, 20)):
 @pytest.fixture(scope='module')
 def exported(tiny_run, tmp_path_factory):
     run = tmp_path_factory.mktemp('demo_run') / tiny_run.name
-    shutil.copytree(tiny_run, run, ignore=shutil.ignore_patterns('export'))
+    shutil.copytree(tiny_run, run)
     export(run, options=ExportOptions(int8=False), report=lambda line: None)
     return run
 
