@@ -224,9 +224,10 @@ def _notes(*notes: str | None) -> list[str]:
 def _origin(manifest: Manifest) -> str:
     source = manifest.source
     run, checkpoint = (markdown_code(source[key]) for key in ('run', 'checkpoint'))
+    count = manifest.calibration_images
+    int8 = f'{count} training images calibrated int8; ' if count else ''
     return f'Run {run}, checkpoint {checkpoint}, ' + markdown(
         f'epoch {source["epoch"]}, seed {source["seed"]}; '
-        f'{split_name(manifest.split_hash)}; '
-        f'{manifest.calibration_images} training images calibrated int8; '
+        f'{split_name(manifest.split_hash)}; {int8}'
         f'exported with hkd_mm {manifest.hkd_mm}, {manifest.created}.'
     )

@@ -35,6 +35,6 @@ def introduction(manifest: Manifest, name: str = DEFAULT) -> str:
     """Describe a student in one line: its classes, licence, and what it is not."""
     return (
         f'{name}: {manifest.architecture}, {manifest.parameters / 1e6:.2f} M '
-        f'parameters, trained to tell {", ".join(manifest.classes)}; licence '
+        f'parameters; classes {", ".join(manifest.classes)}; licence '
         f'{manifest.licence}; not a medical device'
     )

@@ -108,7 +108,7 @@ def test_without_a_model_the_one_of_hkd_mm_answers_and_says_so(
     assert predict(photos, '--out', 'a.csv') == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == (
-        'ham10000: two layers, 0.00 M parameters, trained to tell bcc, mel, nv; '
+        'ham10000: two layers, 0.00 M parameters; classes bcc, mel, nv; '
         'licence none; not a medical device'
     )
     assert not any('ham10000' in line for line in lines[1:])
