@@ -104,8 +104,10 @@ class Mixup(_Mixing):
 
     def mix(self, own: Mixed, partners: Mixed, parameters: Values) -> Mixed:
         keep = parameters['keep']
-        images = _weighted_mean(own[0], partners[0], per_image(keep))
-        return images, _weighted_mean(own[1], partners[1], keep.view(-1, 1))
+        return (
+            torch.lerp(partners[0], own[0], per_image(keep)),
+            torch.lerp(partners[1], own[1], keep.view(-1, 1)),
+        )
 
 
 @TASK_UTILS.register_module()
@@ -122,16 +124,11 @@ class CutMix(_Mixing):
         ratio = torch.full_like(keep, size[1] / size[0])
         inside = box_mask(dict(parameters, area=1 - keep, ratio=ratio), size)
         inside *= per_image(keep < 1)
-        keep = 1 - inside.mean((1, 2, 3)).view(-1, 1)
+        share = 1 - inside.mean((1, 2, 3))
         return (
             torch.lerp(images, partners[0], inside),
-            _weighted_mean(scores, partners[1], keep),
+            torch.lerp(partners[1], scores, share.view(-1, 1)),
         )
-
-
-def _weighted_mean(own: Tensor, other: Tensor, keep: Tensor) -> Tensor:
-    """Of two products, each rounded; lerp() fuses some, by their place in a batch."""
-    return keep * own + (1 - keep) * other
 
 
 @TASK_UTILS.register_module()

@@ -140,7 +140,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
             parts |= dict(
                 seed=self.seed, num_views=self.num_views, augment=self.pipeline.settings
             )
-            if self.partners == 'split':  # as before where there is no such word
+            if self.pipeline.mixing and self.partners == 'split':
                 parts |= dict(partners='split')
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from hkd_mm.config.compose import load_config
 from hkd_mm.errors import UserError
 from hkd_mm.models.teacher_cache.teacher_cache import CacheDeclined, flatten
+from hkd_mm.training.fill_teacher_cache import build_teacher_cache
 
 
 @pytest.fixture
@@ -303,8 +304,11 @@ def test_cached_losses_of_mixed_views_are_the_online_ones(kd):
     rest = dict(load_from='filling/epoch_3.pth', resume=True)
     resumed, calls = losses(kd('resumed', **cache, **rest))
     assert resumed == wanted[9:] and calls == 1 + 3
-    others, _, calls = shown(kd('five', **cache, batch_size=5))
-    assert calls == 1 + 1 + 4  # view 1 is there, of six at a time
+    options = {'packed': True, 'model.teacher_ckpt': 'teacher.pth', **cache}
+    built = build_teacher_cache('tiny_kd.py', options, batch_size=7)
+    assert built == dict(folder=str(folder), entries=2 * 18)  # view 1 was there
+    others, found, calls = shown(kd('five', **cache, batch_size=5))
+    assert calls == 1 + 1 and len(found) == 4 * 4
     assert images.keys() == others.keys() and len(images) == 2 * 18
     for key, image in images.items():
         assert torch.equal(others[key], image), key
