@@ -81,7 +81,10 @@ def dataset_type(cfg: Config, value: str) -> Targets:
 
 def unlabelled_root(cfg: Config, value: str | None) -> Targets:
     """Train on images without labels; validation and test keep theirs."""
-    for node in [*dataset_chain(cfg.get('train_dataloader'))][-1:]:
+    chain = [*dataset_chain(cfg.get('train_dataloader'))]
+    if any(type_name(node) == 'PackedMasks' for node in chain):
+        return
+    for node in chain[-1:]:
         if is_ours(node) and takes(node, 'unlabelled_root'):
             yield Target(node, 'unlabelled_root', value)
 
@@ -347,7 +350,7 @@ OVERRIDES: dict[str, Override] = dict(
         ).split()
     },
     dataset_type=Override(dataset_type, _DATA),
-    unlabelled_root=Override(unlabelled_root, _DATA),
+    unlabelled_root=Override(unlabelled_root, f'{_DATA}, of classes'),
     classes=Override(classes, _DATA),
     split_seed=Override(_of_dataset('seed'), _DATA),
     input_size=Override(input_size, 'a resize or packed images'),
