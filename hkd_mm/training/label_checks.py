@@ -8,7 +8,7 @@ from mmengine.config import Config
 from hkd_mm.config import tree
 from hkd_mm.errors import UserError
 from hkd_mm.io.signatures import type_name
-from hkd_mm.models.algorithms.wiring import fill_wiring
+from hkd_mm.models.algorithms.wiring import asked_recorders, fill_wiring
 
 
 def check_label_free(cfg: Config) -> None:
@@ -37,9 +37,9 @@ def _of_model(cfg: Config) -> Iterator[tuple[str, str]]:
     distiller = fill_wiring(model.distiller)
     key = 'model.distiller.distill_losses'
     for name, mapping in distiller['loss_forward_mappings'].items():
-        recorders = distiller.get('student_recorders') or {}
-        asked = (recorders.get(record.get('recorder')) for record in mapping.values())
-        if any(type_name(node) == 'GTLabels' for node in asked if node):
+        asked = asked_recorders({name: mapping}, from_student=True)
+        recorders = (distiller['student_recorders'][one] for one in asked)
+        if any(type_name(node) == 'GTLabels' for node in recorders):
             kind = type_name(distiller['distill_losses'][name])
             yield f'{kind} ({key}.{name})', f'take it out with {key}.{name}=None'
     if model.get('calculate_student_loss'):
