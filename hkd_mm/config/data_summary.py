@@ -13,7 +13,6 @@ from hkd_mm.config.overrides import num_classes
 from hkd_mm.datasets.class_weights import balanced_weights, class_prior
 from hkd_mm.datasets.packed.top_up import topped_up
 from hkd_mm.datasets.skin_disease import EmptyPartError, SkinDisease
-from hkd_mm.datasets.unlabelled import NO_LABEL
 from hkd_mm.errors import UserError
 from hkd_mm.io.signatures import type_name
 
@@ -24,7 +23,7 @@ class DataSummary:
 
     ``sizes`` are samples by split name, of the loaders that the config has;
     ``train_counts`` samples per class of the training split, those that
-    ``packed.top_up`` lists again included, (C,) int64, zeros where it is
+    ``packed.top_up`` lists again included, (C,) int64, None where it is
     ``unlabelled``, a folder of images without labels.
     """
 
@@ -77,11 +76,12 @@ def summarize_data(cfg: Config, loaders: tuple[str, ...] = tree.LOADERS) -> Data
         summary.sizes[part] = len(dataset)
         if name == 'train_dataloader':
             summary.copies = int((copies > 0).sum())
-            labels = dataset.get_gt_labels()
-            known = labels[labels != NO_LABEL]
-            summary.train_counts = np.bincount(known, minlength=len(summary.classes))
             if getattr(dataset, 'unlabelled', False):
                 summary.unlabelled = dataset.unlabelled_root
+                continue
+            summary.train_counts = np.bincount(
+                dataset.get_gt_labels(), minlength=len(summary.classes)
+            )
     assert summary is not None, f'none of {loaders} in the config'
     return summary
 
@@ -126,7 +126,7 @@ def build_dataset(cfg: Config, node: dict):
 
 def check_training(cfg: Config, summary: DataSummary, world_size: int = 1) -> None:
     """Hold the batch size and the heads against the data."""
-    size = _train_size(summary)
+    size = summary.sizes.get('train') or int(summary.train_counts.sum())
     batch = cfg.train_dataloader.get('batch_size')
     if batch and batch * world_size > size:
         many = f' on each of {world_size} processes' if world_size > 1 else ''
@@ -136,11 +136,11 @@ def check_training(cfg: Config, summary: DataSummary, world_size: int = 1) -> No
             f'batch_size=N with N <= {max(size // world_size, 1)}'
         )
     for node in _queues(cfg):
-        if (kept := node.get('queue')) and kept >= size:
+        if (node.get('queue') or 0) >= size:
             raise UserError(
-                f'QueueDistillLoss: queue={kept} is not smaller than the training '
-                f'split ({size} images), so it would hold an image against its own '
-                f'earlier views; set queue={queue_size(size, batch or 1)}, or None'
+                f'QueueDistillLoss: queue={node["queue"]} is not smaller than the '
+                f'training split ({size} images); take it out, and it is '
+                f'{queue_size(size, batch or 1)}'
             )
     for node in tree.dicts(cfg.get('model')):
         number = node.get('num_classes', -1)
@@ -189,7 +189,7 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
             )
         batch = cfg.train_dataloader.get('batch_size') or 1
         for node in queues:
-            node['queue'] = queue_size(_train_size(summary), batch)
+            node['queue'] = queue_size(sum(summary.sizes.values()), batch)
     for word in sorted(words):
         value = None
         if read_data:
@@ -215,10 +215,6 @@ def queue_size(images: int, batch_size: int = 1) -> int:
 def _queues(cfg: Config) -> list[dict]:
     found = tree.dicts(cfg.get('model'), skip=tree.TEACHERS)
     return [node for node in found if type_name(node) == 'QueueDistillLoss']
-
-
-def _train_size(summary: DataSummary) -> int:
-    return summary.sizes.get('train') or int(summary.train_counts.sum())
 
 
 def names_its_classes(cfg: Config) -> bool:

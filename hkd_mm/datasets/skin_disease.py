@@ -23,17 +23,12 @@ from hkd_mm.datasets.records import (
     log_once,
 )
 from hkd_mm.datasets.split_file import default_split_file, find_split
-from hkd_mm.datasets.unlabelled import (
-    NO_LABEL,
-    check_unlabelled,
-    list_unlabelled,
-    without_copies,
-)
+from hkd_mm.datasets.unlabelled import NO_LABEL, list_unlabelled, without_copies
 from hkd_mm.errors import UserError
 from hkd_mm.io.files import printable, walk
 from hkd_mm.registry import DATASETS
 
-_KEPT = 3  # data roots whose records stay in memory
+_KEPT = 2  # data roots whose records stay in memory
 _SETTLED = 2_000_000_000  # ns; coarser clocks of file systems are not known
 _TABLES = ('', '.csv', '.tab', '.tsv')
 _known: dict[Hashable, 'RecordSet'] = {}  # the latest comes last
@@ -143,13 +138,9 @@ class SkinDisease(BaseDataset):
 
     def images(self) -> tuple[str, list[Record]]:
         """A folder and all its images, those of other splits included."""
-        if not self.unlabelled:
-            return self.data_root, self.records()
-        root = check_unlabelled(self.unlabelled_root)
-        key = 'unlabelled', os.path.abspath(root), root
-        return root, read_once(
-            key, Path(root), None, lambda: list_unlabelled(root)
-        ).records
+        if self.unlabelled:
+            return self.unlabelled_root, list_unlabelled(self.unlabelled_root)
+        return self.data_root, self.records()
 
     def sample_ids(self) -> list[str]:
         return [info['sample_id'] for info in self._infos()]
@@ -173,9 +164,9 @@ class SkinDisease(BaseDataset):
         )
         if self.unlabelled:
             held_out = {*self._document['val'], *self._document['test']}
-            folder, found = self.images()
             others = [r for r in records if r.sample_id in held_out]
-            return list(map(self._data_info, without_copies(found, others, folder)))
+            found = without_copies(self.images()[1], others)
+            return list(map(self._data_info, found))
         kept = {
             sample_id
             for name in SPLITS

@@ -13,37 +13,25 @@ from hkd_mm.io.files import printable
 NO_LABEL = -1
 
 
-def check_unlabelled(folder: str) -> str:
-    """The path of a folder of images without labels, if there is one."""
-    root = os.path.expanduser(folder)
-    if not os.path.isdir(root):
-        raise UserError(
-            f'unlabelled_root {folder} is not a folder; set --cfg-options '
-            'unlabelled_root=PATH to the images without labels'
-        )
-    return root
-
-
-def list_unlabelled(root: str) -> list[Record]:
+def list_unlabelled(folder: str) -> list[Record]:
     """All images below a folder, whatever its subfolders are called; label ''.
 
     Sample ids are paths below the folder, with their suffix.
+
+    Raises:
+        UserError: there is no such folder, or no image in it.
     """
-    records = [
-        Record(printable(os.path.relpath(path, root)), path, '')
-        for path in image_paths(root)
-    ]
-    if not records:
+    root = os.path.expanduser(folder)
+    paths = image_paths(root) if os.path.isdir(root) else []
+    if not paths:
         raise UserError(
-            f'unlabelled_root {root} holds no photograph; put some there, or leave '
-            'unlabelled_root out'
+            f'unlabelled_root {folder} is no folder with photographs; set '
+            '--cfg-options unlabelled_root=PATH to the images without labels'
         )
-    return records
+    return [Record(printable(os.path.relpath(p, root)), p, '') for p in paths]
 
 
-def without_copies(
-    records: list[Record], held_out: Sequence[Record], folder: str
-) -> list[Record]:
+def without_copies(records: list[Record], held_out: Sequence[Record]) -> list[Record]:
     """Leave out the files of validation and test images, by content, and log it."""
     known = defaultdict(list)
     for record in held_out:
@@ -58,12 +46,12 @@ def without_copies(
     ]
     if len(kept) < len(records):
         log_once(
-            f'{printable(folder)}: left out {len(records) - len(kept)} of '
-            f'{len(records)} images, which are files of the validation or test part'
+            f'unlabelled_root: left out {len(records) - len(kept)} of {len(records)} '
+            'images, which are files of the validation or test part'
         )
     if not kept:
         raise UserError(
-            f'all images of unlabelled_root {folder} are validation or test images; '
-            'name a folder of others'
+            'all images of unlabelled_root are validation or test images; name a '
+            'folder of others'
         )
     return kept

@@ -18,48 +18,41 @@ def check_label_free(cfg: Config) -> None:
         UserError: a loss, or another part of the training, needs labels.
     """
     root = tree.innermost_dataset(cfg.train_dataloader).get('unlabelled_root')
-    if root is None:
-        return
-    for name, way in (*_of_model(cfg), *_of_data(cfg)):
+    found = None if root is None else next(_needs(cfg), None)
+    if found is not None:
+        name, way = found
         raise UserError(
             f'{name} needs labels, and the images of unlabelled_root={root} have none; '
             f'{way}, or leave unlabelled_root out'
         )
 
 
-def _of_model(cfg: Config) -> Iterator[tuple[str, str]]:
+def _needs(cfg: Config) -> Iterator[tuple[str, str]]:
     """What reads labels, and what to do about it."""
-    model = cfg.model
+    model, key = cfg.model, 'model.distiller.distill_losses'
     if not model.get('distiller'):
         way = 'take a distillation without labels such as those of configs/zoo/queue'
         yield f'model.type={model.type}', way
         return
     distiller = fill_wiring(model.distiller)
-    key = 'model.distiller.distill_losses'
     for name, mapping in distiller['loss_forward_mappings'].items():
         asked = asked_recorders({name: mapping}, from_student=True)
         recorders = (distiller['student_recorders'][one] for one in asked)
         if any(type_name(node) == 'GTLabels' for node in recorders):
             kind = type_name(distiller['distill_losses'][name])
             yield f'{kind} ({key}.{name})', f'take it out with {key}.{name}=None'
-    if model.get('calculate_student_loss'):
-        key = 'model.calculate_student_loss'
-        yield f'{key}=True', f'set {key}=False'
-    if model.get('branch'):
-        yield 'model.branch', 'set model.branch=None'
+    for name, off in dict(calculate_student_loss=False, branch=None).items():
+        if model.get(name):
+            yield f'model.{name}', f'set model.{name}={off}'
     fusion = model.get('fusion')
     measured = fusion == 'class' and not model.get('class_weights')
     if fusion == 'confidence' or (measured and not cfg.get('val_dataloader')):
         yield f'model.fusion={fusion}', 'set model.fusion=average'
-
-
-def _of_data(cfg: Config) -> Iterator[tuple[str, str]]:
     sampler = cfg.train_dataloader.get('sampler') or {}
-    kind = type_name(sampler)
-    if kind == 'BalancedSampler':
-        yield kind, 'set sampler=None'
-    if kind == 'CurriculumSampler' and sampler.get('power', 1) is not None:
-        yield f'the power of {kind}', 'set train_dataloader.sampler.power=None'
+    if type_name(sampler) == 'BalancedSampler':
+        yield 'BalancedSampler', 'set sampler=None'
+    if type_name(sampler) == 'CurriculumSampler' and sampler.get('power', 1):
+        yield 'CurriculumSampler', 'set train_dataloader.sampler.power=None'
     if any(node.get('top_up') for node in tree.dataset_chain(cfg.train_dataloader)):
         yield 'packed.top_up', 'set packed.top_up=None'
     for step in tree.preprocessor(cfg).get('augment') or ():

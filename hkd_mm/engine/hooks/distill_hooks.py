@@ -314,15 +314,10 @@ def _settings(model) -> Iterator[str]:
             f'student ({sizes[0] / 1e6:.2f} M and {sizes[1] / 1e6:.2f} M): beyond '
             f'{_GAP} a smaller teacher often teaches better (capacity gap)'
         )
-    recorders = getattr(model.distiller, 'student_recorders', None)
-    scored = recorders and any(
-        isinstance(one, LogitsRecorder) for one in recorders.recorders.values()
-    )
-    if recorders and not (
-        scored
-        or getattr(model, 'calculate_student_loss', False)
-        or hasattr(model.student, 'reuse_last_layer')
-    ):
+    recorders = model.distiller.student_recorders.recorders.values()
+    scored = any(isinstance(one, LogitsRecorder) for one in recorders)
+    own = getattr(model, 'calculate_student_loss', False)
+    if not (scored or own or hasattr(model.student, 'reuse_last_layer')):
         yield (
             "no loss reads the student's class scores, so its last layer stays as it "
             'was drawn and validation says nothing: train with --no-validate, which '

@@ -32,7 +32,7 @@ class QueueDistillLoss(BatchLoss):
 
     A batch enters the queue after it has been judged; the first one is judged against
     itself, where SEED begins with random vectors. Only the teacher's vectors are kept,
-    in float32, in the order of their arrival, with the weights of the student in
+    in float32, the newest first, with the weights of the student in
     checkpoints. With ``gather`` the batches of all processes enter it.
     """
 
