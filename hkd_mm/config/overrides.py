@@ -394,6 +394,7 @@ PACKED = {
         top_up=_of_store('top_up', True),  # changes what augment has set
         num_views=_of_views('num_views'),
         seed=_of_views('seed'),
+        partners=_of_views('partners'),
     ).items()
 }
 # Words that exchange parts of a config, see compose.py.

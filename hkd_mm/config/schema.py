@@ -246,6 +246,7 @@ WORDS = group_of(
         'packed.verify': Literal['all', 'sample'],
         'packed.augment': _PARTS,
         'packed.num_views': Count | None,
+        'packed.partners': Literal['batch', 'split'],
         'packed.top_up': _either(
             'largest, a fraction, a number of images a class up to a million, or None',
             Literal['largest', None],

@@ -218,3 +218,19 @@ def test_without_a_loss_on_scores_the_last_layer_is_said_to_be_idle(
     assert 'its last layer stays as it was drawn' in said
     assert done['best_score'] is None and done['checkpoint'] == 'epoch_1.pth'
     assert 'Teacher check: these images have no labels' in said
+
+
+def test_mixed_images_need_no_labels_either(
+    label_free, pile, quick_runner, tmp_path, capsys
+):
+    """Function matching: both networks see the mixed image."""
+    mixing = {
+        'packed': True,
+        'packed.augment': [dict(type='hkd_mm.Mixup', alpha=1.0)],
+        'packed.partners': 'split',
+        'teacher_cache': dict(num_views=2),
+    }
+    run = tmp_path / 'runs' / 'label_free'
+    done = train(str(label_free), str(run), cfg_options=options(pile, **mixing))
+    assert done['epoch'] == 1
+    assert 'Teacher cache: view 0 is filled' in capsys.readouterr().out
