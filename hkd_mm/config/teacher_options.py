@@ -19,9 +19,9 @@ DATA = (
     'split_ratios split_seed input_size'
 ).split()
 _STUDENT_ONLY = (
-    'model teacher student pair teacher_cache teacher_input_size loss_balance '
-    'teacher_config teacher_network student_config previous_stage_config work_dir '
-    'load_from resume'
+    'model teacher student pair unlabelled_root teacher_cache teacher_input_size '
+    'loss_balance teacher_config teacher_network student_config '
+    'previous_stage_config work_dir load_from resume'
 ).split()
 
 
