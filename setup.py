@@ -114,7 +114,7 @@ if __name__ == '__main__':
         ],
         packages=find_packages(include=['hkd_mm', 'hkd_mm.*']),
         package_data={
-            'hkd_mm.serve': ['demo_page.*'],
+            'hkd_mm.serve': ['demo_page.*', 'web_page/*'],
             'hkd_mm.report': ['page.*'],
         },
         python_requires='>=3.10',
