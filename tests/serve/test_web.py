@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 import zlib
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -80,25 +81,31 @@ def students(tmp_path_factory):
     ]
 
 
-@pytest.fixture(scope='module')
-def server(runtime, students, tmp_path_factory):
-    """A server of the site; ``asked`` are the requests that it has seen."""
-    site = web.write_site(students, tmp_path_factory.mktemp('web') / 'site')
+@contextmanager
+def serving(site):
+    """A server of a site; ``asked`` are the requests that it has seen."""
     asked = []
 
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, *args):
-            asked.append(self.requestline)
-
-        def do_POST(self):
-            self.send_error(405)
+            asked.append(getattr(self, 'requestline', args))
 
     found = ThreadingHTTPServer(('127.0.0.1', 0), partial(Handler, directory=str(site)))
     found.asked, found.site = asked, site
+    found.address = f'http://127.0.0.1:{found.server_address[1]}/'
     threading.Thread(target=found.serve_forever, daemon=True).start()
-    yield found
-    found.shutdown()
-    found.server_close()
+    try:
+        yield found
+    finally:
+        found.shutdown()
+        found.server_close()
+
+
+@pytest.fixture(scope='module')
+def server(runtime, students, tmp_path_factory):
+    site = web.write_site(students, tmp_path_factory.mktemp('web') / 'site')
+    with serving(site) as found:
+        yield found
 
 
 @pytest.fixture(scope='module')
@@ -121,7 +128,7 @@ def opened(context, server):
     tab.said = []
     tab.on('console', lambda m: tab.said.append((m.type, m.text)))
     tab.on('pageerror', lambda error: tab.said.append(('error', str(error))))
-    tab.goto(f'http://127.0.0.1:{server.server_address[1]}/')
+    tab.goto(server.address)
     tab.wait_for_selector('html[data-state]', state='attached', timeout=120_000)
     return tab
 
@@ -314,8 +321,10 @@ def test_answers_are_those_of_python(page, students, tmp_path):
 
 def test_the_input_of_the_network_is_that_of_python(page, students, tmp_path):
     """Every pixel, of factors whose means often end in a half as well."""
-    read = """() => [...document.querySelectorAll('.seen')].map((canvas) => Array.from(
-        canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data))"""
+    read = """() => [...document.querySelectorAll('.seen')].map((one) => {
+        const pen = one.getContext('2d');
+        return Array.from(pen.getImageData(0, 0, one.width, one.height).data);
+    })"""
     for height, width in ((480, 640), (450, 600), (97, 131), (20, 300)):
         pixels = picture(height, width, height)
         Image.fromarray(pixels).save(tmp_path / 'photo.png')
@@ -335,14 +344,16 @@ def test_nothing_is_asked_or_sent_after_load(page, server, tmp_path):
     give(page, tmp_path / 'photo.jpg')
     tries = """async () => {
         const words = {};
-        try { await fetch('./?leak'); words.fetch = true; } catch { words.fetch = false; }
+        try { await fetch('./?leak'); words.fetch = true; }
+        catch { words.fetch = false; }
         navigator.sendBeacon?.('./?leak', 'photo');
-        if (self.document) {
-            for (const [name, at] of [['img', 'src'], ['script', 'src'], ['link', 'href']]) {
+        const made = {img: 'src', script: 'src', link: 'href', iframe: 'src'};
+        for (const [name, at] of self.document ? Object.entries(made) : []) {
+            for (const path of ['./?leak', './icon-192.png?leak']) {
                 const one = document.createElement(name);
                 one.rel = 'stylesheet';
-                one[at] = './?leak';
-                document.head.append(one);
+                one[at] = path;
+                document.body.append(one);
             }
         }
         try { await import('./page.js?leak'); words.code = true; }
@@ -352,8 +363,7 @@ def test_nothing_is_asked_or_sent_after_load(page, server, tmp_path):
     }"""
     assert page.evaluate(tries) == dict(fetch=False, code=False)
     (worker,) = [one for one in page.workers if one.url.startswith('blob:')]
-    address = f'http://127.0.0.1:{server.server_address[1]}/'
-    inside = tries.replace("'./", f"'{address}")
+    inside = tries.replace("'./", f"'{server.address}")
     assert worker.evaluate(inside) == dict(fetch=False, code=False)
     time.sleep(0.5)
     assert server.asked[before:] == []
@@ -364,16 +374,15 @@ def test_it_answers_without_a_server_after_the_first_visit(
 ):
     Image.fromarray(picture(300, 400)).save(tmp_path / 'photo.png')
     context = browser.new_context()
-    tab = opened(context, server)
-    first = give(tab, tmp_path / 'photo.png')
+    with serving(server.site) as short:
+        tab = opened(context, short)
+        first = give(tab, tmp_path / 'photo.png')
     assert tab.get_attribute('html', 'data-state') == 'offline'
-    context.set_offline(True)
-    before = len(server.asked)
+    assert sum('student-1.onnx' in one for one in short.asked) == 1
     for address in ('', 'index.html', '?start'):
-        tab.goto(f'http://127.0.0.1:{server.server_address[1]}/{address}')
+        tab.goto(short.address + address)
         tab.wait_for_selector('html[data-state]', state='attached', timeout=120_000)
         np.testing.assert_array_equal(give(tab, tmp_path / 'photo.png'), first)
-    assert server.asked[before:] == []
     context.close()
 
 
@@ -414,8 +423,10 @@ def test_what_cannot_be_read_is_said(page, tmp_path):
 
 def test_keys_and_readers_find_their_way(page, tmp_path):
     Image.fromarray(picture(300, 400)).save(tmp_path / 'photo.png')
-    page.focus('body')
+    page.reload()
+    page.wait_for_selector('html[data-state]', state='attached', timeout=120_000)
     page.keyboard.press('Tab')
+    assert page.evaluate('document.activeElement.type') == 'file'
     with page.expect_file_chooser() as chooser:
         page.keyboard.press('Enter')
     chooser.value.set_files(tmp_path / 'photo.png')
@@ -430,36 +441,29 @@ def test_keys_and_readers_find_their_way(page, tmp_path):
 
 def test_confident_from_the_threshold_on(runtime, browser, server, tmp_path):
     """A threshold that none kept is never reached; its page replaces another."""
-    with pytest.raises(UserError, match='holds something else'):
-        web.write_site([], tmp_path)
     student = SkinClassifier(export(tmp_path / 'never', (8, 8), None), backend='onnx')
+    with pytest.raises(UserError, match='holds something else'):
+        web.write_site([('never', student)], tmp_path)
     name = '<i>never</i> & "more"'
     site = tmp_path / 'site'
     for _ in range(2):
         web.write_site([(name, student)], site)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['never', 'site']
-    quiet = type(
-        'Quiet', (SimpleHTTPRequestHandler,), dict(log_message=lambda *_: None)
-    )
-    handler = partial(quiet, directory=str(site))
-    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as other:
-        threading.Thread(target=other.serve_forever, daemon=True).start()
+    Image.fromarray(picture(30, 40)).save(tmp_path / 'photo.png')
+    with serving(site) as other:
         context = browser.new_context(color_scheme='dark')
         tab = opened(context, other)
-        Image.fromarray(picture(30, 40)).save(tmp_path / 'photo.png')
         (found,) = give(tab, tmp_path / 'photo.png')
         assert tab.inner_text('.verdict').startswith('Not confident: ')
         assert 'never confident' in tab.inner_text('.students')
         assert name in tab.inner_text('h1') and found.sum() == pytest.approx(1)
         context.close()
-        (site / 'student-1.onnx').write_bytes(
-            bytes((site / 'student-1.onnx').stat().st_size)
-        )
+        model = site / 'student-1.onnx'
+        model.write_bytes(bytes(model.stat().st_size))
         context = browser.new_context()
         tab = opened(context, other)
         assert 'is not the file of this site' in tab.inner_text('.refusal')
         context.close()
-        other.shutdown()
 
 
 def test_runtime_from_a_file_and_without_a_network(runtime, tmp_path, monkeypatch):

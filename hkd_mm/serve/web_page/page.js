@@ -3,7 +3,11 @@
 
 const SHOWN = 3; // classes named when it is not confident
 const LOCK = "default-src 'none'; script-src blob: 'wasm-unsafe-eval'; worker-src blob:; " +
-  `manifest-src ${new URL('site.webmanifest', location)}; base-uri 'none'; form-action 'none'`;
+  "base-uri 'none'; form-action 'none'";
+// what a browser fetches to install the page, from the service worker
+const INSTALL = Object.entries({manifest: ['site.webmanifest'],
+  img: ['icon-180.png', 'icon-192.png', 'icon-512.png']}).map(([kind, paths]) =>
+  `; ${kind}-src ${paths.map((path) => new URL(path, location)).join(' ')}`).join('');
 
 const find = (selector) => document.querySelector(selector);
 const inputs = document.querySelectorAll('input[type=file]');
@@ -60,6 +64,12 @@ async function keep() {
       await new Promise((resolve) =>
         newest.addEventListener('statechange', resolve, {once: true}));
     }
+    if (found.active && !navigator.serviceWorker.controller) {
+      await new Promise((resolve) => { // it claims the page, unless that was reloaded by force
+        navigator.serviceWorker.addEventListener('controllerchange', resolve, {once: true});
+        setTimeout(resolve, 2000);
+      });
+    }
     return Boolean(found.active);
   } catch {
     return false; // private windows, and browsers without
@@ -68,7 +78,8 @@ async function keep() {
 
 // From here on neither page nor worker can reach any server.
 function lock() {
-  document.head.append(made('meta', {httpEquiv: 'Content-Security-Policy', content: LOCK}));
+  const content = LOCK + (navigator.serviceWorker?.controller ? INSTALL : '');
+  document.head.append(made('meta', {httpEquiv: 'Content-Security-Policy', content}));
 }
 
 async function begin() {

@@ -13,8 +13,9 @@ const TILE = 8192; // pixels; canvases of phones are not wider than 16,384
 class Refusal extends Error {}
 const TRUNCATED = 'This file is cut off; copy it again.';
 
-const text = (bytes) => new TextDecoder('latin1').decode(bytes);
-const starts = (bytes, word) => text(bytes.subarray(0, word.length)) === word;
+const text = (bytes) => new TextDecoder('latin1').decode(bytes); // ASCII of it is used
+const starts = (bytes, word) =>
+  Array.from(word).every((one, i) => bytes[i] === one.charCodeAt(0));
 
 // The orientation in an EXIF block, 1 to 8, else in XMP, else 1.
 function orientation(exif, xmp) {

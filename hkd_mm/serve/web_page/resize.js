@@ -128,10 +128,12 @@ class Resize {
   enlarge(width, height, high, x, y) {
     const across = neighbours(width, this.wide, x);
     const down = neighbours(height, high, y);
-    const lines = new Map(down.flatMap((one) => [[one.first], [one.second]]));
+    const used = new Set(down.flatMap((one) => [one.first, one.second]));
+    const last = Math.max(...used);
+    const lines = new Map();
     const size = this.wide * 3;
     this.row = (rgba, at) => {
-      if (!lines.has(at)) return;
+      if (!used.has(at)) return;
       const line = new Int32Array(size);
       across.forEach(({first, second, upper, lower}, to) => {
         for (let c = 0; c < 3; c++) {
@@ -140,7 +142,7 @@ class Resize {
         }
       });
       lines.set(at, line);
-      if (at < height - 1) return;
+      if (at < last) return;
       down.forEach(({first, second, upper, lower}, to) => {
         const [above, below] = [lines.get(first), lines.get(second)];
         for (let i = 0; i < size; i++) {
