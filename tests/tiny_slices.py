@@ -72,6 +72,7 @@ def make_slice_run(
             f'data_root={data}',
             'input_size=32',
             'data_preprocessor.window=(32000, 64000)',
+            'model.encoder_name=tu-resnet10t',
             'model.encoder_depth=3',
             'model.decoder_channels=[8,8,8]',
             *(

@@ -147,30 +147,20 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
     head; a word in ``class_weight`` or a loss's ``class_prior`` becomes numbers,
     without ``read_data`` None.
     """
-    words = {
-        node['class_weight']
-        for node in tree.dicts(cfg.get('model'), skip=tree.TEACHERS)
-        if isinstance(node.get('class_weight'), str)
-    }
-    if isinstance(cfg.get('class_weight'), str):
-        words.add(cfg.class_weight)
-    priors = [
-        node
-        for node in tree.dicts(cfg.get('model'), skip=tree.TEACHERS)
-        if isinstance(node.get('class_prior'), str)
-    ]
+    parts = [*tree.dicts(cfg.get('model'), tree.TEACHERS)]
+    top = [cfg._cfg_dict, *parts]
+    weighed = [node for node in top if isinstance(node.get('class_weight'), str)]
+    priors = [node for node in parts if isinstance(node.get('class_prior'), str)]
     named = not cfg.get('train_dataloader') or names_its_classes(cfg)
-    if read_data and (words or priors or not named):
+    if read_data and (weighed or priors or not named):
         summary = summarize_data(cfg, ('train_dataloader',))
         if not named:
             fit_heads(cfg, summary.classes)
-    for word in sorted(words):
-        value = None
+    for node in weighed:
+        word, node['class_weight'] = node['class_weight'], None
         if read_data:
-            value = balanced_weights(summary.train_counts, word, summary.classes)
-        for node in [cfg._cfg_dict, *tree.dicts(cfg.get('model'), tree.TEACHERS)]:
-            if node.get('class_weight') == word:
-                node['class_weight'] = value
+            given = summary.train_counts, word, summary.classes
+            node['class_weight'] = balanced_weights(*given)
     for node in priors:
         word, node['class_prior'] = node['class_prior'], None
         if read_data:

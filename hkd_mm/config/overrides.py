@@ -55,11 +55,12 @@ _SIZED = dict(
     EfficientNetCenterCrop='crop_size',
 )
 _CACHE = dict(num_views=10)  # what teacher_cache=True means
-# Told to the runs that a training builds on, or silent where they are lost.
-_SHARED = (
+# Images and split, which a teacher shares: it must not know the test images.
+DATA = (
     'data_root ann_file image_col label_col group_cols split_col classes split_file '
-    'split_ratios split_seed input_size class_weight'
+    'split_ratios split_seed input_size'
 ).split()
+_SHARED = [*DATA, 'class_weight']  # silent where a nested value takes their place
 
 
 def _of_dataset(key: str) -> Callable[[Config, Any], Targets]:
