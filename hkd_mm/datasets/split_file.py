@@ -69,23 +69,12 @@ def read_split(path: str | os.PathLike) -> dict:
 def write_split(document: dict, path) -> None:
     """Write a split file whole or not at all."""
     try:
-        AtomicBackend().put_text(_as_text(document), path)
+        AtomicBackend().put_text(json.dumps(document, indent=1) + '\n', path)
     except OSError as error:
         raise UserError(
             f'split file {path} cannot be written ({error.strerror}); name another '
             'place with split_file=FILE'
         ) from None
-
-
-def _as_text(document: dict) -> str:
-    """The text of ``json.dumps(document, indent=1)``, much faster."""
-    lists = {name: document[name] for name in SPLITS if document[name]}
-    text = json.dumps({**document, **dict.fromkeys(lists, [])}, indent=1)
-    for name, ids in lists.items():
-        # json writes without indent in C, ids of any characters included
-        rows = json.dumps(ids, separators=(',\n  ', ': '))[1:-1]
-        text = text.replace(f'\n "{name}": []', f'\n "{name}": [\n  {rows}\n ]')
-    return text + '\n'
 
 
 def default_split_file(name: str, records: list[Record], ratios, seed: int) -> str:
