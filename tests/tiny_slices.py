@@ -40,7 +40,7 @@ def make_slices(root: Path) -> Path:
 
 
 def make_slice_run(
-    place: Path, name: str = 'marked', seed: int = 0, steps: int = 30
+    place: Path, name: str = 'marked', seed: int = 0, steps: int = 60
 ) -> Path:
     """A work dir with ``student.pth`` of a small U-Net, and its config.
 
