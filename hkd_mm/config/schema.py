@@ -316,19 +316,20 @@ def names_of_group(name: str) -> set[str]:
     return set(_NAMES.get(name, '').split())
 
 
+_CLASSES: dict[str, Any] = {}  # by the names of types
+
+
 def class_of_type(name: str, default_scope: str):
     """The registered class or function behind a config's ``type``, or None."""
     from mmengine import registry as roots
 
     names = [name] if '.' in name else [f'{default_scope}.{name}', name]
-    for root in vars(roots).values():
-        if not isinstance(root, roots.Registry):
-            continue
-        for candidate in names:
-            found = root.get(candidate)
-            if found is not None:
-                return found
-    return None
+    registries = [r for r in vars(roots).values() if isinstance(r, roots.Registry)]
+    if names[0] not in _CLASSES:  # most registries are asked in vain, which takes time
+        found = (root.get(one) for root in registries for one in names)
+        _CLASSES[names[0]] = next((one for one in found if one is not None), None)
+    # what is registered later may still be found
+    return _CLASSES[names[0]] or _CLASSES.pop(names[0])
 
 
 def arguments(kind: Any) -> tuple[dict[str, tuple[Any, Any]], bool]:
