@@ -290,7 +290,9 @@ def augment(cfg: Config, value: Any) -> Targets:
             yield Target(node, 'num_classes', number_of_classes(network))
 
 
-def _of_store(key: str, of_training: bool = False):
+def _of_store(key: str):
+    of_training = key in ('margin', 'top_up')
+
     def targets(cfg: Config, value: Any) -> Targets:
         found = [*packed_datasets(cfg)]
         for loader, node in found:
@@ -330,6 +332,7 @@ class Override(NamedTuple):
 
 _DATA = 'a dataset of hkd_mm'
 _PACKED = 'packed images (hkd_mm.PackedDataset)'
+_STORED = ('margin', 'store_dir', 'in_memory', 'verify', 'hair_removal')
 OVERRIDES: dict[str, Override] = dict(
     # data
     **{
@@ -374,13 +377,9 @@ OVERRIDES: dict[str, Override] = dict(
 PACKED = {
     f'packed.{key}': Override(targets, _PACKED)
     for key, targets in dict(
-        margin=_of_store('margin', True),
-        store_dir=_of_store('store_dir'),
-        in_memory=_of_store('in_memory'),
-        verify=_of_store('verify'),
-        hair_removal=_of_store('hair_removal'),
+        {key: _of_store(key) for key in _STORED},
         augment=augment,
-        top_up=_of_store('top_up', True),  # changes what augment has set
+        top_up=_of_store('top_up'),  # changes what augment has set
         num_views=_of_views('num_views'),
         seed=_of_views('seed'),
     ).items()

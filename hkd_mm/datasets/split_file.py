@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Literal
 
 from mmengine.logging import MMLogger
-from typing_extensions import TypedDict
+from typing_extensions import Required, TypedDict
 
 from hkd_mm.datasets.records import SPLITS, Record, log_once
 from hkd_mm.datasets.splits import (
@@ -24,8 +24,7 @@ from hkd_mm.datasets.splits import (
 )
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import AtomicBackend
-from hkd_mm.io.files import read_json
-from hkd_mm.io.schema import validate
+from hkd_mm.io.schema import read_as
 
 _REMEDY = '; name a split file of tools/data/split.py, or let one be drawn'
 
@@ -39,31 +38,21 @@ class SplitFile(TypedDict, total=False):
     seed: int | None
     grouped_by: str
     counts: dict[str, dict[str, int]]
-    data_hash: str
-    hash: str | None
-    train: list[str]
-    val: list[str]
-    test: list[str]
+    data_hash: Required[str]
+    hash: Required[str | None]
+    train: Required[list[str]]
+    val: Required[list[str]]
+    test: Required[list[str]]
 
 
 def read_split(path: str | os.PathLike) -> dict:
     """Read a split file; refuse other files and other versions."""
+    if not os.path.exists(path):
+        raise UserError(f'split file {path} does not exist{_REMEDY}')
     try:
-        document = read_json(path)
-    except FileNotFoundError:
-        raise UserError(f'split file {path} does not exist') from None
-    except (OSError, ValueError) as error:
-        raise UserError(f'split file {path} cannot be read: {error}') from None
-    if not isinstance(document, dict):
-        raise UserError(f'split file {path} is not a split file of tools/data/split.py')
-    for key in ('data_hash', 'hash', *SPLITS):
-        if key not in document:
-            raise UserError(
-                f'split file {path} has no "{key}"; is it a split '
-                'file of tools/data/split.py?'
-            )
-    validate(SplitFile, document, f'split file {path}', _REMEDY)
-    return document
+        return read_as(SplitFile, path, _REMEDY)
+    except UserError as error:
+        raise UserError(f'split file {error}') from None
 
 
 def write_split(document: dict, path) -> None:
