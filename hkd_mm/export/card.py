@@ -103,7 +103,7 @@ def card_text(manifest: Manifest, run: SourceRun) -> str:
         (spec.path, f'{spec.bytes / 1e6:.2f}', spec.takes, spec.gives)
         for spec in manifest.files.values()
     )
-    confident = []
+    source, code, confident = manifest.source, markdown_code, []
     if isinstance(manifest, ClassifierManifest):
         confident = ['## Confident answers', *_confident(manifest)]
     parts = [
@@ -119,7 +119,13 @@ def card_text(manifest: Manifest, run: SourceRun) -> str:
         '## Use',
         _USE.format(CLASS_OF_TASK[manifest.task]),
         '## Origin',
-        _origin(manifest),
+        f'Run {code(source["run"])}, checkpoint {code(source["checkpoint"])}, '
+        + markdown(
+            f'epoch {source["epoch"]}, seed {source["seed"]}; '
+            f'{split_name(manifest.split_hash)}; '
+            f'{manifest.calibration_images} training images calibrated int8; '
+            f'exported with hkd_mm {manifest.hkd_mm}, {manifest.created}.'
+        ),
         *(f'{key}: {markdown_code(text)}' for key, text in provenance(run.folder)),
     ]
     return '\n\n'.join(part.rstrip() for part in parts) + '\n'
@@ -203,14 +209,3 @@ def _confident(manifest: ClassifierManifest) -> list[str]:
 
 def _notes(*notes: str | None) -> list[str]:
     return [f'**Note: {markdown(note)}.**' for note in notes if note]
-
-
-def _origin(manifest: Manifest) -> str:
-    source = manifest.source
-    run, checkpoint = (markdown_code(source[key]) for key in ('run', 'checkpoint'))
-    return f'Run {run}, checkpoint {checkpoint}, ' + markdown(
-        f'epoch {source["epoch"]}, seed {source["seed"]}; '
-        f'{split_name(manifest.split_hash)}; '
-        f'{manifest.calibration_images} training images calibrated int8; '
-        f'exported with hkd_mm {manifest.hkd_mm}, {manifest.created}.'
-    )
