@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Build hkd_mm, with configs and tools where ``mim`` looks for them."""
+"""Build hkd_mm, with configs, tools and models where ``mim`` looks for them."""
 
 import atexit
 import os
@@ -12,7 +12,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-MIM = ('configs', 'tools', 'model-index.yml')
+MIM = ('configs', 'tools', 'models', 'model-index.yml')
 
 
 def read_version() -> str:
@@ -29,7 +29,7 @@ def parse_requirements(name: str) -> list[str]:
 
 
 def add_mim_extension(package: Path, editable: bool) -> None:
-    """Put configs, tools and model-index.yml under ``<package>/.mim``.
+    """Put configs, tools, models and model-index.yml under ``<package>/.mim``.
 
     Args:
         package: the folder of hkd_mm in the build tree, or, for an editable
@@ -102,7 +102,7 @@ if __name__ == '__main__':
         long_description_content_type='text/markdown',
         author='hkd_mm contributors',
         license='Apache-2.0',
-        license_files=['LICENSE'],
+        license_files=['LICENSE', 'models/*/LICENSE'],
         keywords='knowledge distillation, dermatology, OpenMMLab',
         classifiers=[
             'Intended Audience :: Science/Research',

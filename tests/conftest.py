@@ -99,6 +99,14 @@ def tool():
     return load
 
 
+@pytest.fixture
+def pretrained(tmp_path, monkeypatch) -> Path:
+    """A tiny folder in the place of the student that comes with hkd_mm."""
+    root = tmp_path / 'models'
+    monkeypatch.setattr('hkd_mm.inference.pretrained.ROOTS', (root,))
+    return export_tiny(root / 'ham10000_small')
+
+
 @pytest.fixture(scope='session')
 def tiny_data(tmp_path_factory) -> Path:
     """Class folders: 3 classes x 12 images of 24 x 24; do not write there."""

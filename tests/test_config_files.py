@@ -57,7 +57,7 @@ def test_config_name_follows_the_rule(name):
         Config.fromfile(CONFIGS / name).model.type == 'hkd_mm.FrozenTeacherDistill'
     )
     if folder in ('', 'demo'):
-        assert distilled == (stem.split('_')[0] in ('kd', 'hybrid'))
+        assert distilled == (stem.split('_')[0] in ('kd', 'hybrid', 'recommended'))
     assert not (distilled and folder in ('teachers', 'students'))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from exported import WITHOUT_TRAINING, export_tiny
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -53,6 +54,10 @@ def project_copy(tmp_path_factory) -> Path:
     for name in project_files():
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, copy / name)
+    folder = copy / 'models/ham10000_small'
+    if not folder.exists() and importlib.util.find_spec('onnx'):
+        export_tiny(folder)
+        (folder / 'LICENSE').write_text('none')
     remains = copy / 'build/lib/hkd_mm'
     remains.mkdir(parents=True)
     (remains / 'deleted_long_ago.py').write_text('')
@@ -78,8 +83,13 @@ def build(copy: Path, kind: str) -> Path:
     return next(out.glob('*.whl'))
 
 
-def test_wheel_carries_configs_and_tools_where_mim_looks(project_copy):
-    with zipfile.ZipFile(build(project_copy, 'wheel')) as wheel:
+@pytest.fixture(scope='module')
+def wheel_file(project_copy) -> Path:
+    return build(project_copy, 'wheel')
+
+
+def test_wheel_carries_configs_and_tools_where_mim_looks(wheel_file):
+    with zipfile.ZipFile(wheel_file) as wheel:
         names = set(wheel.namelist())
         for name in project_files():
             top = name.parts[0]
@@ -87,6 +97,7 @@ def test_wheel_carries_configs_and_tools_where_mim_looks(project_copy):
                 'hkd_mm': str(name),
                 'configs': f'hkd_mm/.mim/{name}',
                 'tools': f'hkd_mm/.mim/{name}',
+                'models': f'hkd_mm/.mim/{name}',
                 'model-index.yml': f'hkd_mm/.mim/{name}',
             }.get(top)
             if inside is not None:
@@ -112,13 +123,44 @@ def test_wheel_carries_configs_and_tools_where_mim_looks(project_copy):
     }
 
 
+_BY_NAME = f"""{WITHOUT_TRAINING}
+from hkd_mm.apis import SkinClassifier
+from hkd_mm.serve.predictor import predict
+[image] = sys.argv[1:]
+classifier = SkinClassifier.from_pretrained('ham10000')
+print(classifier.student.weights)
+print(predict([image])['images'])
+"""
+
+
+def test_the_student_of_a_wheel_answers_by_name(wheel_file, tmp_path, write_image):
+    pytest.importorskip('onnx')
+    pytest.importorskip('onnxruntime')
+    installed, image = tmp_path / 'installed', write_image(tmp_path / 'a.png')
+    with zipfile.ZipFile(wheel_file) as wheel:
+        wheel.extractall(installed)
+    ran = subprocess.run(
+        [sys.executable, '-c', _BY_NAME, image],
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(installed)),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    inside = installed / 'hkd_mm/.mim/models/ham10000_small'
+    assert ran.stdout.split() == [str(inside / 'student.onnx'), '1']
+    assert ran.stderr.startswith('ham10000: ')
+    [licence] = installed.glob('*.dist-info/licenses/models/ham10000_small/LICENSE')
+    assert licence.read_bytes() == (inside / 'LICENSE').read_bytes()
+
+
 def test_editable_install_links_and_can_be_repeated(project_copy):
     stale = project_copy / 'hkd_mm/.mim/tools'
     stale.mkdir(parents=True)
     (stale / 'from_an_older_install.py').write_text('')
     for _ in range(2):
         build(project_copy, 'editable')
-        for name in ('configs', 'tools', 'model-index.yml'):
+        for name in ('configs', 'tools', 'models', 'model-index.yml'):
             link = project_copy / 'hkd_mm/.mim' / name
             assert link.is_symlink()
             assert not os.path.isabs(os.readlink(link))
@@ -227,8 +269,19 @@ def test_importing_hkd_mm_imports_no_heavy_bystander():
 
 
 def test_no_file_is_larger_than_a_megabyte():
-    sizes = {str(name): (ROOT / name).stat().st_size for name in project_files()}
-    assert {name: size for name, size in sizes.items() if size > 2**20} == {}
+    sizes = {name: (ROOT / name).stat().st_size for name in project_files()}
+    large = [
+        f'{name}: {size}'
+        for name, size in sizes.items()
+        if size > (4_000_000 if name.match('models/*/student*.onnx') else 2**20)
+    ]
+    assert large == []
+
+
+def test_no_weights_but_those_of_the_students_that_come_along():
+    kinds = '.onnx .pth .pt .pte .ckpt .safetensors .h5 .npz .npy .pkl'.split()
+    files = (name for name in project_files() if name.suffix in kinds)
+    assert [n for n in files if not n.match('models/*/student*.onnx')] == []
 
 
 def test_every_python_file_has_the_licence_line():

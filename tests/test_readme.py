@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([ROOT / 'README.md', *(ROOT / 'docs').rglob('*.md')])
+PAGES = [ROOT / 'README.md', ROOT / 'models/README.md', *(ROOT / 'docs').rglob('*.md')]
+PAGES.sort()
 EXTENDING = (ROOT / 'docs/extending.md').read_text(encoding='utf-8')
 FILES = re.findall(r'```python\n# (\S+\.py)\n', EXTENDING)
 

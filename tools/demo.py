@@ -19,10 +19,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument(
         'networks',
-        nargs='+',
+        nargs='*',
         metavar='[NAME=]PATH',
         help='such as teacher and student: work dirs of runs (their export '
-        'is taken where there is one) or exported folders',
+        'is taken where there is one) or exported folders (default: ham10000, '
+        'the student that comes with hkd_mm)',
     )
     parser.add_argument('--host', default='127.0.0.1')
     parser.add_argument('--port', type=int, default=7860)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Classify photographs with an exported student."""
+"""Classify photographs with the student that comes with hkd_mm, or an exported one."""
 
 import argparse
 import sys
@@ -23,9 +23,9 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--model',
-        required=True,
         help='folder of tools/export.py, or OWNER/NAME on the Hugging Face '
-        'Hub; with --backend torch also the work dir of a run',
+        'Hub; with --backend torch also the work dir of a run (default: ham10000, '
+        'the student that comes with hkd_mm)',
     )
     parser.add_argument(
         '--out',

@@ -25,6 +25,16 @@ def parse_args(argv=None) -> argparse.Namespace:
         'terms of the images hold)',
     )
     parser.add_argument(
+        '--attribution',
+        metavar='TEXT',
+        help='whose images it was trained on, as their licence wants them named',
+    )
+    parser.add_argument(
+        '--onnx-only',
+        action='store_true',
+        help='leave out safetensors, config and figures, for use without torch',
+    )
+    parser.add_argument(
         '--hub', metavar='OWNER/NAME', help='upload to the Hugging Face Hub as well'
     )
     parser.add_argument(

@@ -18,9 +18,9 @@ from hkd_mm.io.schema import plain, validate
 # Always text, whatever they look like: paths may hold blanks and commas.
 _TEXT = frozenset(
     (
-        'data_root split_file ann_file image_col label_col split_col teacher_ckpt '
-        'student_ckpt ckpt teacher_config student_config previous_stage_config '
-        'load_from work_dir out_dir dir checkpoint file store_dir'
+        'data_root unlabelled_root split_file ann_file image_col label_col split_col '
+        'teacher_ckpt student_ckpt ckpt teacher_config student_config '
+        'previous_stage_config load_from work_dir out_dir dir checkpoint file store_dir'
     ).split()
 )
 _SIMILAR = 0.75  # difflib ratio from which a name counts as a slip

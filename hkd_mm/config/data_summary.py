@@ -14,6 +14,7 @@ from hkd_mm.datasets.class_weights import balanced_weights, class_prior
 from hkd_mm.datasets.packed.top_up import topped_up
 from hkd_mm.datasets.skin_disease import EmptyPartError, SkinDisease
 from hkd_mm.errors import UserError
+from hkd_mm.io.signatures import type_name
 
 
 @dataclass
@@ -22,7 +23,8 @@ class DataSummary:
 
     ``sizes`` are samples by split name, of the loaders that the config has;
     ``train_counts`` samples per class of the training split, those that
-    ``packed.top_up`` lists again included, (C,) int64.
+    ``packed.top_up`` lists again included, (C,) int64, None where it is
+    ``unlabelled``, a folder of images without labels.
     """
 
     data_root: str
@@ -31,11 +33,14 @@ class DataSummary:
     sizes: dict[str, int] = field(default_factory=dict)
     train_counts: np.ndarray | None = None
     copies: int = 0
+    unlabelled: str | None = None
 
     def __str__(self) -> str:
         sizes = ', '.join(
             f'{n} {name}' if n else f'no {name} part' for name, n in self.sizes.items()
         )
+        if self.unlabelled:
+            sizes += f'; the train images, without labels, of {self.unlabelled}'
         if self.copies:
             sizes += f'; {self.copies} of the training images are copies'
         split = (self.split_hash or 'unknown')[:8]
@@ -71,6 +76,9 @@ def summarize_data(cfg: Config, loaders: tuple[str, ...] = tree.LOADERS) -> Data
         summary.sizes[part] = len(dataset)
         if name == 'train_dataloader':
             summary.copies = int((copies > 0).sum())
+            if getattr(dataset, 'unlabelled', False):
+                summary.unlabelled = dataset.unlabelled_root
+                continue
             summary.train_counts = np.bincount(
                 dataset.get_gt_labels(), minlength=len(summary.classes)
             )
@@ -127,6 +135,13 @@ def check_training(cfg: Config, summary: DataSummary, world_size: int = 1) -> No
             f'{summary.data_root} ({size} images); set --cfg-options '
             f'batch_size=N with N <= {max(size // world_size, 1)}'
         )
+    for node in _queues(cfg):
+        if (node.get('queue') or 0) >= size:
+            raise UserError(
+                f'QueueDistillLoss: queue={node["queue"]} is not smaller than the '
+                f'training split ({size} images); take it out, and it is '
+                f'{queue_size(size, batch or 1)}'
+            )
     for node in tree.dicts(cfg.get('model')):
         number = node.get('num_classes', -1)
         if tree.is_binary_segmentor(node) and len(summary.classes) == 2:
@@ -145,17 +160,28 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
 
     Where the config names no classes, those of the data root set the size of every
     head; a word in ``class_weight`` or a loss's ``class_prior`` becomes numbers,
-    without ``read_data`` None.
+    without ``read_data`` None, and no ``queue`` of a ``QueueDistillLoss`` one that
+    suits the number of training images.
     """
     parts = [*tree.dicts(cfg.get('model'), tree.TEACHERS)]
     top = [cfg._cfg_dict, *parts]
     weighed = [node for node in top if isinstance(node.get('class_weight'), str)]
     priors = [node for node in parts if isinstance(node.get('class_prior'), str)]
     named = not cfg.get('train_dataloader') or names_its_classes(cfg)
-    if read_data and (weighed or priors or not named):
+    queues = [node for node in _queues(cfg) if not node.get('queue')]
+    if read_data and (weighed or priors or queues or not named):
         summary = summarize_data(cfg, ('train_dataloader',))
         if not named:
             fit_heads(cfg, summary.classes)
+        if summary.unlabelled and (weighed or priors):
+            raise UserError(
+                f'{"class_weight" if weighed else "class_prior"} counts the labels of '
+                f'the training images, and unlabelled_root={summary.unlabelled} has '
+                'none; give numbers, or leave one of them out'
+            )
+        batch = cfg.train_dataloader.get('batch_size') or 1
+        for node in queues:
+            node['queue'] = queue_size(sum(summary.sizes.values()), batch)
     for node in weighed:
         word, node['class_weight'] = node['class_weight'], None
         if read_data:
@@ -165,6 +191,20 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
         word, node['class_prior'] = node['class_prior'], None
         if read_data:
             node['class_prior'] = class_prior(summary.train_counts, word)
+
+
+def queue_size(images: int, batch_size: int = 1) -> int:
+    """Vectors to keep of so many training images: a quarter, as a power of 2.
+
+    At least a batch, at most 8192, and always fewer than there are images.
+    """
+    quarter = 1 << max(images // 4, 1).bit_length() - 1
+    return max(min(max(quarter, batch_size), 8192, images - 1), 1)
+
+
+def _queues(cfg: Config) -> list[dict]:
+    found = tree.dicts(cfg.get('model'), skip=tree.TEACHERS)
+    return [node for node in found if type_name(node) == 'QueueDistillLoss']
 
 
 def names_its_classes(cfg: Config) -> bool:

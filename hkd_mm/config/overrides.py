@@ -17,6 +17,7 @@ from hkd_mm.config.schema import WORDS, arguments, class_of_type, names_of_type,
 from hkd_mm.config.tree import (
     LOADERS,
     TEACHERS,
+    dataset_chain,
     datasets,
     dicts,
     hooks,
@@ -77,6 +78,16 @@ def dataset_type(cfg: Config, value: str) -> Targets:
     for node in datasets(cfg):
         if is_ours(node):
             yield Target(node, 'type', value)
+
+
+def unlabelled_root(cfg: Config, value: str | None) -> Targets:
+    """Train on images without labels; validation and test keep theirs."""
+    chain = [*dataset_chain(cfg.get('train_dataloader'))]
+    if any(type_name(node) == 'PackedMasks' for node in chain):
+        return
+    for node in chain[-1:]:
+        if is_ours(node) and takes(node, 'unlabelled_root'):
+            yield Target(node, 'unlabelled_root', value)
 
 
 def classes(cfg: Config, value: Any) -> Targets:
@@ -343,6 +354,7 @@ OVERRIDES: dict[str, Override] = dict(
         ).split()
     },
     dataset_type=Override(dataset_type, _DATA),
+    unlabelled_root=Override(unlabelled_root, f'{_DATA}, of classes'),
     classes=Override(classes, _DATA),
     split_seed=Override(_of_dataset('seed'), _DATA),
     input_size=Override(input_size, 'a resize or packed images'),
@@ -382,6 +394,7 @@ PACKED = {
         top_up=_of_store('top_up'),  # changes what augment has set
         num_views=_of_views('num_views'),
         seed=_of_views('seed'),
+        partners=_of_views('partners'),
     ).items()
 }
 # Words that exchange parts of a config, see compose.py.

@@ -245,7 +245,7 @@ WORDS = group_of(
     seed=Seed | None,
     group_cols=_either('names such as patient_id,lesion_id', list[Text], Text, None),
     augment=_PARTS,
-    **_each('split_file ann_file', Path | None),
+    **_each('split_file ann_file unlabelled_root', Path | None),
     **_each('image_col label_col split_col', Text | None),
     **_each('max_epochs patience', Count),
     **_each('packed teacher_cache packed.hair_removal', _GROUP),
@@ -258,6 +258,7 @@ WORDS = group_of(
         'packed.verify': Literal['all', 'sample'],
         'packed.augment': _PARTS,
         'packed.num_views': Count | None,
+        'packed.partners': Literal['batch', 'split'],
         'packed.top_up': _either(
             'largest, a fraction, a number of images a class up to a million, or None',
             Literal['largest', None],

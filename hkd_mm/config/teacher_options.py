@@ -14,9 +14,9 @@ from hkd_mm.config.tree import packed_datasets, preprocessor
 from hkd_mm.io.schema import plain
 
 _STUDENT_ONLY = (
-    'model teacher student pair teacher_cache teacher_input_size loss_balance '
-    'teacher_config teacher_network student_config previous_stage_config work_dir '
-    'load_from resume'
+    'model teacher student pair unlabelled_root teacher_cache teacher_input_size '
+    'loss_balance teacher_config teacher_network student_config '
+    'previous_stage_config work_dir load_from resume'
 ).split()
 
 

@@ -23,6 +23,7 @@ from hkd_mm.datasets.records import (
     log_once,
 )
 from hkd_mm.datasets.split_file import default_split_file, find_split
+from hkd_mm.datasets.unlabelled import NO_LABEL, list_unlabelled, without_copies
 from hkd_mm.errors import UserError
 from hkd_mm.io.files import printable, walk
 from hkd_mm.registry import DATASETS
@@ -47,8 +48,8 @@ class SkinDisease(BaseDataset):
     split, a stratified split that keeps lesions and patients together is drawn once,
     and read from its file afterwards.
 
-    One sample: ``img_path``, ``gt_label`` (int), ``sample_id`` (str),
-    ``lesion_id`` (str or None), ``metadata`` (dict of str).
+    One sample: ``img_path``, ``gt_label`` (int, -1 without a label), ``sample_id``
+    (str), ``lesion_id`` (str or None), ``metadata`` (dict of str).
 
     Args:
         split: train, val, test or all.
@@ -64,6 +65,9 @@ class SkinDisease(BaseDataset):
             keeps it under ``work_dirs/splits``.
         split_ratios: see :func:`hkd_mm.datasets.splits.parse_ratios`.
         seed: of the split, independent of the training's.
+        unlabelled_root: a folder of images without labels, in folders of any names,
+            that are the training part in place of the labelled ones. Files of the
+            validation and test parts, which stay as they are, are left out.
 
     Raises:
         UserError: the data, the table or the split file is invalid.
@@ -83,8 +87,10 @@ class SkinDisease(BaseDataset):
         label_col: str | None = None,
         group_cols: Sequence[str] | str | None = None,
         split_col: str | None = None,
+        unlabelled_root: str | None = None,
         **kwargs,
     ) -> None:
+        self.unlabelled_root = unlabelled_root
         if split not in (*SPLITS, 'all'):
             raise UserError(f'split "{split}" must be train, val, test or all')
         self.columns = named_columns(
@@ -116,13 +122,25 @@ class SkinDisease(BaseDataset):
         self.full_init()
         return self._document['hash']
 
+    @property
+    def unlabelled(self) -> bool:
+        """Whether these are images without labels."""
+        return self.unlabelled_root is not None and self.split == 'train'
+
     def class_counts(self) -> np.ndarray:
-        """Samples per class, (C,) int64."""
-        return np.bincount(self.get_gt_labels(), minlength=len(self.classes))
+        """Samples per class, (C,) int64; of images without labels zeros."""
+        labels = self.get_gt_labels()
+        return np.bincount(labels[labels != NO_LABEL], minlength=len(self.classes))
 
     def records(self) -> list[Record]:
         """All images of all splits, shared by data sets that read equally."""
         return self._record_set().records
+
+    def images(self) -> tuple[str, list[Record]]:
+        """A folder and all its images, those of other splits included."""
+        if self.unlabelled:
+            return self.unlabelled_root, list_unlabelled(self.unlabelled_root)
+        return self.data_root, self.records()
 
     def sample_ids(self) -> list[str]:
         return [info['sample_id'] for info in self._infos()]
@@ -144,6 +162,11 @@ class SkinDisease(BaseDataset):
         self._document = self._record_set().split(
             name, self.split_file, self.split_ratios, self.seed
         )
+        if self.unlabelled:
+            held_out = {*self._document['val'], *self._document['test']}
+            others = [r for r in records if r.sample_id in held_out]
+            found = without_copies(self.images()[1], others)
+            return list(map(self._data_info, found))
         kept = {
             sample_id
             for name in SPLITS
@@ -230,9 +253,10 @@ class SkinDisease(BaseDataset):
             )
 
     def _data_info(self, record: Record) -> dict:
+        known = self._metainfo['classes']
         return dict(
             img_path=record.path,
-            gt_label=self._metainfo['classes'].index(record.label),
+            gt_label=NO_LABEL if self.unlabelled else known.index(record.label),
             sample_id=record.sample_id,
             lesion_id=record.lesion_id,
             metadata=record.metadata,

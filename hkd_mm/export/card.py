@@ -103,7 +103,7 @@ def card_text(manifest: Manifest, run: SourceRun) -> str:
         (spec.path, f'{spec.bytes / 1e6:.2f}', spec.takes, spec.gives)
         for spec in manifest.files.values()
     )
-    source, code, confident = manifest.source, markdown_code, []
+    confident = []
     if isinstance(manifest, ClassifierManifest):
         confident = ['## Confident answers', *_confident(manifest)]
     parts = [
@@ -119,22 +119,21 @@ def card_text(manifest: Manifest, run: SourceRun) -> str:
         '## Use',
         _USE.format(CLASS_OF_TASK[manifest.task]),
         '## Origin',
-        f'Run {code(source["run"])}, checkpoint {code(source["checkpoint"])}, '
-        + markdown(
-            f'epoch {source["epoch"]}, seed {source["seed"]}; '
-            f'{split_name(manifest.split_hash)}; '
-            f'{manifest.calibration_images} training images calibrated int8; '
-            f'exported with hkd_mm {manifest.hkd_mm}, {manifest.created}.'
-        ),
+        _origin(manifest),
         *(f'{key}: {markdown_code(text)}' for key, text in provenance(run.folder)),
     ]
     return '\n\n'.join(part.rstrip() for part in parts) + '\n'
 
 
-def packed_card(card: str, manifest: Manifest, weights: str) -> str:
+def packed_card(
+    card: str, manifest: Manifest, weights: str, attribution: str | None = None
+) -> str:
     """Write the card of a packed export, with ``weights`` and a header for hubs."""
     text = manifest.licence
-    card = re.sub(r'(?m)^Licence: .*$', lambda _: _licence(text), card, count=1)
+    images = f' Images: {markdown(attribution)}.' if attribution else ''
+    card = re.sub(
+        r'(?m)^Licence: .*$', lambda _: f'{_licence(text)}{images}', card, count=1
+    )
     head: dict = dict(license=hub_licence(text) or 'other')
     if head['license'] == 'other':
         slug = '-'.join(re.findall(r'[a-z0-9.]+', clean(text).lower()))[:60].strip('-.')
@@ -146,13 +145,24 @@ def packed_card(card: str, manifest: Manifest, weights: str) -> str:
     head['library_name'] = 'hkd_mm'
     head['pipeline_tag'] = f'image-{manifest.task}'
     head['tags'] = ['medical', 'knowledge-distillation', 'onnx']
-    line = (
-        f'\n`{weights}` holds the weights for torch, '
-        f'{manifest.files["torch"].bytes / 1e6:.2f} MB; '
-        f"`{CLASS_OF_TASK[manifest.task]}.from_pretrained('.')` takes this "
-        'folder.\n'
-    )
-    return front_matter(head) + card + line
+    line = f"`{CLASS_OF_TASK[manifest.task]}.from_pretrained('.')` takes this folder.\n"
+    if 'torch' in manifest.files:
+        size = manifest.files['torch'].bytes / 1e6
+        line = f'`{weights}` holds the weights for torch, {size:.2f} MB; {line}'
+    return f'{front_matter(head)}{card}\n{line}'
+
+
+def licence_text(licence: str, attribution: str | None) -> str:
+    """Write what stands beside the networks: licence, where its text is, and images."""
+    name = (hub_licence(licence) or '').removeprefix('cc-')
+    parts = [f'The files in this folder: {clean(licence)}.']
+    if name.startswith('by-'):
+        kind, _, version = name.rpartition('-')
+        address = f'https://creativecommons.org/licenses/{kind}/{version}/legalcode'
+        parts.append(f'The text of that licence: {address}')
+    if attribution:
+        parts.append(f'The images that they were made from: {clean(attribution)}.')
+    return '\n\n'.join(parts) + '\n'
 
 
 def _licence(text: str) -> str:
@@ -209,3 +219,15 @@ def _confident(manifest: ClassifierManifest) -> list[str]:
 
 def _notes(*notes: str | None) -> list[str]:
     return [f'**Note: {markdown(note)}.**' for note in notes if note]
+
+
+def _origin(manifest: Manifest) -> str:
+    source = manifest.source
+    run, checkpoint = (markdown_code(source[key]) for key in ('run', 'checkpoint'))
+    count = manifest.calibration_images
+    int8 = f'{count} training images calibrated int8; ' if count else ''
+    return f'Run {run}, checkpoint {checkpoint}, ' + markdown(
+        f'epoch {source["epoch"]}, seed {source["seed"]}; '
+        f'{split_name(manifest.split_hash)}; {int8}'
+        f'exported with hkd_mm {manifest.hkd_mm}, {manifest.created}.'
+    )

@@ -13,7 +13,7 @@ from mmengine.config import Config
 
 from hkd_mm.engine.run_files import STUDENT, finished_run
 from hkd_mm.errors import UserError, first_line
-from hkd_mm.export.card import hub_licence, packed_card
+from hkd_mm.export.card import hub_licence, licence_text, packed_card
 from hkd_mm.export.checks import same_logits
 from hkd_mm.export.export_run import CARD
 from hkd_mm.inference import manifest as manifests
@@ -24,6 +24,7 @@ from hkd_mm.io.markup import clean
 from hkd_mm.lazy import require
 
 WEIGHTS = 'student.safetensors'
+LICENCE_FILE = 'LICENSE'
 _FIGURES = ('metrics.json', 'test.json')
 
 
@@ -39,12 +40,19 @@ def publish(
     out: str | Path,
     licence: str | None = None,
     report: Callable[[str], None] = print,
+    attribution: str | None = None,
+    onnx_only: bool = False,
 ) -> Path:
     """Pack an exported run into one folder, ``out``, which does not exist or is empty.
 
     The weights become safetensors with the network's config in their header; the config
     of the run loses the paths of this machine. The packed folder is loaded and its
-    networks are compared. ``licence`` is by default that of the export.
+    networks are compared.
+
+    Args:
+        licence: by default that of the export; one that is given gets a file.
+        attribution: of the images, as their licence asks for it.
+        onnx_only: leave out what is for torch, and the figures.
     """
     run, out = Path(run_dir), Path(out)
     exported, weights = run / 'export', run / STUDENT
@@ -58,26 +66,32 @@ def publish(
         raise UserError(
             f'{exported} was not made of {weights} as it is now; export the run again'
         )
+    if onnx_only and 'fp32' not in manifest.files:
+        raise UserError(
+            f'{exported} has no float32 graph for --onnx-only; export the run again'
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f'--out {out} holds something already; give a new folder')
     out.mkdir(parents=True, exist_ok=True)
     try:
         for kind, spec in manifest.files.items():
             shutil.copy2(manifest.file_of(exported, kind), out / spec.path)
-        _write_weights(weights, out / WEIGHTS)
-        for name in _FIGURES:
-            if (run / name).is_file():
-                shutil.copy2(run / name, out / name)
-        cfg = Config.fromfile(config).to_dict()
-        Config(without_paths(cfg)).dump(out / 'config.py')
-        torch = manifests.file_spec(out / WEIGHTS, 'tensor', 'logits')
-        manifest = replace(
-            manifest,
-            files=dict(manifest.files, torch=torch),
-            licence=licence or manifest.licence,
-        )
+        manifest = replace(manifest, licence=licence or manifest.licence)
+        if not onnx_only:
+            _write_weights(weights, out / WEIGHTS)
+            for name in _FIGURES:
+                if (run / name).is_file():
+                    shutil.copy2(run / name, out / name)
+            cfg = Config.fromfile(config).to_dict()
+            Config(without_paths(cfg)).dump(out / 'config.py')
+            torch = manifests.file_spec(out / WEIGHTS, 'tensor', 'logits')
+            manifest = replace(manifest, files=dict(manifest.files, torch=torch))
         card = (exported / CARD).read_text('utf-8', 'replace')
-        (out / CARD).write_text(packed_card(card, manifest, WEIGHTS), 'utf-8')
+        card = packed_card(card, manifest, WEIGHTS, attribution)
+        (out / CARD).write_text(card, 'utf-8')
+        if licence or attribution:
+            text = licence_text(manifest.licence, attribution)
+            (out / LICENCE_FILE).write_text(text, 'utf-8')
         manifests.write_manifest(manifest, out)
         _check_packed(out, manifest, report)
     except BaseException:  # half a folder is none
@@ -124,11 +138,13 @@ def _check_packed(
     rng = np.random.default_rng(0)
     shape = (1, spec.channels, *spec.size)
     images = normalised(rng.integers(0, 2**spec.bits, shape), spec)
-    backends = ['torch', 'onnx'] if 'fp32' in manifest.files else ['torch']
+    found = dict(torch='torch', fp32='onnx')  # the kind of a file: what loads it
+    backends = [found[kind] for kind in found if kind in manifest.files]
     students = [read_student(out, kind, 'fp32', manifest.task) for kind in backends]
     logits = [student.load(None, 'cpu').logits(images) for student in students]
-    if len(logits) == 1:
+    if backends == ['torch']:
         report(f'warning: no float32 graph to compare {WEIGHTS} with')
+    if len(logits) == 1:
         return
     same_logits(
         *logits,

@@ -18,6 +18,7 @@ from hkd_mm.errors import UserError, first_line
 from hkd_mm.inference import backends
 from hkd_mm.inference.folder import find_images
 from hkd_mm.inference.manifest import FILE, ClassifierManifest, Manifest, read_manifest
+from hkd_mm.inference.pretrained import PRETRAINED, pretrained_folder
 from hkd_mm.io.images import Source
 from hkd_mm.io.input_spec import InputSpec
 from hkd_mm.lazy import require
@@ -204,8 +205,10 @@ class StudentModel:
         revision: str | None = None,
         **kwargs,
     ) -> 'StudentModel':
-        """Load a folder on this machine, or ``owner/name`` of the Hugging Face Hub.
+        """Load by name, by path, or ``owner/name`` of the Hugging Face Hub.
 
+        A name such as ``ham10000`` is of a student that comes with hkd_mm, see
+        :mod:`hkd_mm.inference.pretrained`; ``./ham10000`` is a folder.
         Of the Hub, at a branch, tag or commit, only the manifest and the one file that
         is used are fetched, and that file's hash must be the manifest's.
         """
@@ -224,13 +227,21 @@ def _local_folder(
     name: str | os.PathLike, backend: str | None, precision: str, revision: str | None
 ) -> Path:
     """Return a folder of this machine, or fetch one unless it is cached."""
+    if isinstance(name, str) and name in PRETRAINED:
+        if os.path.exists(name):
+            warnings.warn(
+                f'{name} is the student that comes with hkd_mm; write ./{name} for '
+                'what has that name in this folder'
+            )
+        return pretrained_folder(name)
     path, name = Path(name).expanduser(), str(name)
     if path.exists():
         return path
     if not _NAME.fullmatch(name):
         raise UserError(
-            f'{name} is neither a folder that exists nor a name OWNER/NAME '
-            'on the Hugging Face Hub'
+            f'{name} is neither a student that comes with hkd_mm '
+            f'({", ".join(PRETRAINED)}), nor a folder that exists, nor a name '
+            'OWNER/NAME on the Hugging Face Hub'
         )
     folder = _fetch(name, FILE, revision)
     files = read_manifest(folder).files

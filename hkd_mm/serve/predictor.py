@@ -18,6 +18,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.inference import prediction_files
 from hkd_mm.inference.classifier import SkinClassifier
 from hkd_mm.inference.folder import distinct_paths, find_images, prepared
+from hkd_mm.inference.pretrained import introduction, pretrained_folder
 from hkd_mm.io.files import read_record, sha256
 from hkd_mm.io.locks import only_writer
 from hkd_mm.io.progress import Progress, default_workers
@@ -29,7 +30,7 @@ _NO_PLACE = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errn
 
 def predict(
     paths: Sequence[str],
-    model: str,
+    model: str | None = None,
     out: str = 'predictions.csv',
     workers: int = 0,
     top: int | None = None,
@@ -39,15 +40,21 @@ def predict(
     """Classify all images of files and folders into one table.
 
     The same call goes on after a kill, and adds to a finished table; see
-    docs/inference.md, and for the arguments ``tools/predict.py``. Returned is what
-    ``<out>.json`` holds.
+    docs/inference.md, and for the arguments ``tools/predict.py``. Without ``model``
+    the student that comes with hkd_mm answers, and a line says which. Returned is
+    what ``<out>.json`` holds.
     """
     target = Path(out).expanduser()
     prediction_files.check_suffix(target)
     paths = distinct_paths(paths)
     if not 0 <= workers <= 1024:
         raise UserError(f'--workers {workers} must lie between 0, all cores, and 1024')
+    named = model is not None
+    if not named:
+        model = pretrained_folder(remedy='give --model, a folder of tools/export.py')
     classifier = SkinClassifier.from_pretrained(model, batch_size=batch_size, **options)
+    if not named:
+        _print(introduction(classifier.student.manifest))
     header = _header(classifier, top)
     # held before anything is searched, and until all is written
     with _disk_messages(target), only_writer(target), open_work(target, header) as work:

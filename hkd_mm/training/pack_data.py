@@ -9,7 +9,7 @@ from mmengine.dist import all_gather_object
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.data_summary import build_listing
 from hkd_mm.config.packing import is_packed, pack, unpack
-from hkd_mm.config.tree import packed_datasets, preprocessor
+from hkd_mm.config.tree import innermost_dataset, packed_datasets, preprocessor
 from hkd_mm.datasets.packed.builder import NoRoomError, ensure_store
 from hkd_mm.datasets.packed.hair_removal import hair_settings
 from hkd_mm.datasets.packed.plan import make_plan
@@ -37,10 +37,11 @@ def build_stores(cfg: Config, workers: int = 0) -> list[PackedStore]:
         where = node.get('store_dir', 'work_dirs/packed')
         rule = (side, node.get('interpolation', 'area'))
         hair = node.get('hair_removal')
-        kind = (*rule, where, repr(hair_settings(hair)))
+        folder = innermost_dataset(cfg[loader]).get('unlabelled_root')
+        kind = (*rule, where, repr(hair_settings(hair)), folder)
         if kind not in plans:  # the processes of a run list together
             dataset = build_listing(cfg, loader)
-            plan = make_plan(dataset.data_root, dataset.records(), *rule, hair)
+            plan = make_plan(*dataset.images(), *rule, hair)
             plans[kind] = plan, where
     return [
         PackedStore(ensure_store(plan, where, workers))

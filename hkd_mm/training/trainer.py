@@ -27,6 +27,7 @@ from hkd_mm.io.signatures import type_name
 from hkd_mm.registry import DATASETS, MODELS
 from hkd_mm.training import run_notes, runtime
 from hkd_mm.training.fingerprint import RunFingerprint
+from hkd_mm.training.label_checks import check_label_free
 from hkd_mm.training.pack_data import pack_or_read_singly
 from hkd_mm.training.previous_run import check_given
 from hkd_mm.training.stages import check_teachers, provide_student, provide_teacher
@@ -136,6 +137,7 @@ def train(
     precision = runtime.use_amp(cfg, device) if amp else 'fp32'
     _set_switches(cfg, validate, auto_scale_lr)
     check_values(cfg, device)
+    check_label_free(cfg)
     data_summary.resolve_data(cfg)
     summary = data_summary.summarize_data(cfg)
     data_summary.check_training(cfg, summary, get_world_size())

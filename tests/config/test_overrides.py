@@ -49,7 +49,12 @@ RUNNABLE = sorted(
 every_config = pytest.mark.parametrize('name', RUNNABLE)
 # Types that read masks, and those that a word's place is of.
 _MASKED, _METRIC = 'PackedMasks', 'SegmentationMetric'
-_SOFT = ({'KLLoss'}, {'SimKDLoss'}, {'BalancedSoftmaxLoss', 'PriorCorrectedKLLoss'})
+_SOFT = (
+    {'KLLoss'},
+    {'SimKDLoss'},
+    {'BalancedSoftmaxLoss', 'PriorCorrectedKLLoss'},
+    {'KLLoss', 'QueueDistillLoss'},
+)
 VALUES = dict(
     data_root='elsewhere/a, b',
     ann_file='a, b.csv',
@@ -61,6 +66,7 @@ VALUES = dict(
     split_file='s.json',
     split_ratios=(0.6, 0.3, 0.1),
     split_seed=3,
+    unlabelled_root='a pile',
     input_size=96,
     teacher_input_size=192,
     batch_size=7,
@@ -85,6 +91,7 @@ VALUES |= {
     'packed.augment': [dict(type='hkd_mm.VerticalFlip')],
     'packed.num_views': 3,
     'packed.seed': 4,
+    'packed.partners': 'split',
 }
 
 
@@ -114,6 +121,8 @@ def value_for(word: str, cfg: Config):
         return not cfg.get('pretrained', True)
     if word == 'teacher_cache':
         return not cfg.model.get('teacher_cache')
+    if word == 'packed.partners' and preprocessor(cfg).get('partners') == 'split':
+        return 'batch'
     return VALUES[word]
 
 
@@ -127,7 +136,8 @@ def has_place(word: str, cfg: Config) -> bool:
         return sampler in ('DefaultSampler', 'BalancedSampler')
     if word == 'mask_threshold':
         return any(type_name(node) == _METRIC for node in nodes)
-    if word in ('packed.hair_removal', 'packed.top_up'):
+    masked_out = 'packed.hair_removal packed.top_up packed.partners unlabelled_root'
+    if word in masked_out.split():
         return not masked
     if word == 'class_weight':  # not where the student has but soft targets
         losses = (model.get('distiller') or {}).get('distill_losses') or {}
@@ -210,7 +220,7 @@ def test_packed_images_are_turned_off_or_it_says_why_not(name):
         if node.get(key)
     ]
     augment = {type_name(step) for step in preprocessor(cfg).augment}
-    needed += sorted(augment & {'CutMix', 'Mixup', 'RandAugment'})
+    needed += sorted(augment & {'CutMix', 'Mixup', 'RandAugment', 'RandomResizedCrop'})
     if type_name(preprocessor(cfg)) != 'PackedPreprocessor':
         needed = ['masks']
     if needed:

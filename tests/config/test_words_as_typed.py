@@ -44,6 +44,11 @@ REACHED = dict(
     ),
     classes=('[A,B,C]', lambda c: _datasets(c, 'classes'), ('A', 'B', 'C')),
     ann_file=('a b.csv', lambda c: _datasets(c, 'ann_file'), 'a b.csv'),
+    unlabelled_root=(
+        'a pile, found',
+        lambda c: {n.get('unlabelled_root') for n in datasets(c)} - {None},
+        'a pile, found',
+    ),
     image_col=('isic_id', lambda c: _datasets(c, 'image_col'), 'isic_id'),
     label_col=('7', lambda c: _datasets(c, 'label_col'), '7'),
     split_col=('fold', lambda c: _datasets(c, 'split_col'), 'fold'),

@@ -16,7 +16,13 @@ from markdown_it import MarkdownIt
 
 from hkd_mm.errors import UserError
 from hkd_mm.export import publish as pack
-from hkd_mm.export.card import HUB_LICENCES, card_text, hub_licence, packed_card
+from hkd_mm.export.card import (
+    HUB_LICENCES,
+    card_text,
+    hub_licence,
+    licence_text,
+    packed_card,
+)
 from hkd_mm.export.export_run import export
 from hkd_mm.export.options import ExportOptions
 from hkd_mm.export.publish import publish, without_paths
@@ -73,6 +79,44 @@ def test_a_licence_of_ones_own(exported, tmp_path):
     assert 'Licence: for us only.' in card
     assert card.startswith('---\nlicense: other\n')
     assert 'look up those of your data' not in card
+
+
+def test_for_use_without_torch_four_files_are_enough(exported, tmp_path, tool, capsys):
+    folder = tmp_path / 'models/ham10000_small'
+    words = ['--onnx-only', '--licence', 'CC BY-NC 4.0', '--attribution', 'A <b>, 2018']
+    assert tool('publish')([str(exported), '--out', str(folder), *words]) == 0
+    assert capsys.readouterr().out.startswith(f'packed {folder}: ')
+    names = {path.name for path in folder.iterdir()}
+    assert names == {'README.md', 'LICENSE', 'manifest.json', 'student.onnx'}
+    manifest = read_manifest(folder)
+    assert set(manifest.files) == {'fp32'} and manifest.licence == 'CC BY-NC 4.0'
+    card = (folder / 'README.md').read_text('utf-8')
+    assert card.startswith('---\nlicense: cc-by-nc-4.0\n')
+    assert '\nLicence: CC BY-NC 4.0. Images: A &lt;b>, 2018.\n' in card
+    assert 'int8' not in card  # none is there
+    assert 'safetensors' not in card and "from_pretrained('.')" in card
+    assert (folder / 'LICENSE').read_text('utf-8').splitlines()[::2] == [
+        'The files in this folder: CC BY-NC 4.0.',
+        'The text of that licence: '
+        'https://creativecommons.org/licenses/by-nc/4.0/legalcode',
+        'The images that they were made from: A <b>, 2018.',
+    ]
+    assert licence_text('for us', None) == 'The files in this folder: for us.\n'
+    assert 'licenses/by/3.0/' in licence_text('CC BY 3.0', None)
+    assert '://' not in licence_text('CC0', None) + licence_text('MIT', None)
+    image = np.full((20, 30, 3), 60, np.uint8)
+    mine, packed = (SkinClassifier(at) for at in (exported / 'export', folder))
+    assert packed(image) == mine(image)
+
+
+def test_only_int8_is_not_enough_without_torch(exported, tmp_path):
+    run = shutil.copytree(exported, tmp_path / exported.name)
+    manifest = read_manifest(run / 'export')
+    files = dict(int8=manifest.files['fp32'])
+    write_manifest(replace(manifest, files=files), run / 'export')
+    with pytest.raises(UserError, match='no float32 graph for --onnx-only; export'):
+        publish(run, tmp_path / 'packed', onnx_only=True)
+    assert not (tmp_path / 'packed').exists()
 
 
 def _copy(run, target):

@@ -215,7 +215,7 @@ def test_from_pretrained(exported, monkeypatch, noise):
     ]
     for name, word in (
         ('owner/other', r'\(no network\)'),
-        ('no_such_folder', 'OWNER/NAME'),
+        ('no_such_folder', r'comes with hkd_mm \(ham10000\), .*OWNER/NAME'),
         ('/no/such/folder', 'OWNER/NAME'),
     ):
         with pytest.raises(UserError, match=word):

@@ -430,6 +430,25 @@ def test_networks_of_the_page_may_have_an_equals_sign(tmp_path, monkeypatch):
     assert server._named('a/b/') == ('a/b/', 'a/b/')
 
 
+def test_without_a_run_the_student_of_hkd_mm_opens(
+    pretrained, tool, in_tmp, monkeypatch, capsys
+):
+    pages = []
+    monkeypatch.setattr(server, '_serve', lambda app, *address: pages.append(app))
+    monkeypatch.setattr(server.os, '_exit', lambda code: None)
+    monkeypatch.setitem(sys.modules, 'pytorch_grad_cam', None)  # nothing to explain
+    with socket.create_server(('127.0.0.1', 0)) as free:
+        port = str(free.getsockname()[1])
+    assert tool('demo')(['--port', port]) == 0
+    assert capsys.readouterr().out.startswith('ham10000: two layers, ')
+    status, shown = ask(body=[file_of(photograph())], page=pages[0])
+    assert status == 200 and 'ham10000' in shown and '(onnx)' in shown
+    assert shown.count('data:image/jpeg') == 1 and 'not calibrated' not in shown
+    (pretrained / 'manifest.json').unlink()
+    assert tool('demo')(['--port', port]) == 2
+    assert capsys.readouterr().err.endswith('; name the work dir of a run\n')
+
+
 def test_one_photograph_is_looked_at_at_a_time(monkeypatch):
     inside, most = [], []
 

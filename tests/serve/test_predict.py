@@ -101,6 +101,28 @@ def test_every_image_is_in_the_table_once(predict, model, photos, tmp_path):
     assert _left(out.parent) == {'out.csv', 'out.csv.json'}
 
 
+def test_without_a_model_the_one_of_hkd_mm_answers_and_says_so(
+    predict, pretrained, photos, in_tmp, monkeypatch, capsys
+):
+    (in_tmp / 'ham10000').mkdir()  # of the same name, and not asked for
+    assert predict(photos, '--out', 'a.csv') == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == (
+        'ham10000: two layers, 0.00 M parameters; classes bcc, mel, nv; '
+        'licence none; not a medical device'
+    )
+    assert not any('ham10000' in line for line in lines[1:])
+    assert predict(photos, '--model', pretrained, '--out', 'b.csv') == 0
+    assert 'not a medical device' not in capsys.readouterr().err
+    assert _rows(in_tmp / 'a.csv') == _rows(in_tmp / 'b.csv')
+    (pretrained / 'manifest.json').unlink()
+    assert predict(photos, '--out', 'c.csv') == 2
+    told = capsys.readouterr().err
+    assert told.startswith('error: the student "ham10000" is not in this copy of')
+    assert told.endswith('give --model, a folder of tools/export.py\n')
+    assert told.count('\n') == 1 and str(pretrained) in told
+
+
 def test_places_may_overlap_and_links_may_turn_in_circles(
     predict, model, photos, tmp_path
 ):

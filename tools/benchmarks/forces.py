@@ -9,7 +9,7 @@ docs/zoo.md.
 
 Example:
     python tools/benchmarks/forces.py --data-root data/ham10000 \
-        --teacher-ckpt work_dirs/resnet18/student.pth --out forces.json
+        --teacher-ckpt work_dirs/effnet_lite0/student.pth --out forces.json
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 
 from _common import ROOT, write
 
-PAIR = 'resnet18_mbv2_ham10000_64'
+PAIR = 'effnet_lite0_w045_ham10000_64'
 
 
 class Measured(Exception):

@@ -26,7 +26,13 @@ _FAMILIES = dict(
     data='Data: which images, in which order',
 )
 # A recipe of known losses belongs where its idea does.
-_RECIPES = dict(born_again='self', curriculum='data', dspkd='feature', mixup='data')
+_RECIPES = dict(
+    born_again='self',
+    curriculum='data',
+    dspkd='feature',
+    function_matching='data',
+    mixup='data',
+)
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -141,9 +147,10 @@ def _is_cacheable(cfg) -> bool:
     from hkd_mm.config.tree import preprocessor
     from hkd_mm.registry import TASK_UTILS
 
-    model, augment = cfg.model, preprocessor(cfg).get('augment', ())
-    mixes = any(
-        getattr(TASK_UTILS.get(step['type']), 'mixes', False) for step in augment
+    model, shown = cfg.model, preprocessor(cfg)
+    mixes = shown.get('partners') != 'split' and any(
+        getattr(TASK_UTILS.get(step['type']), 'mixes', False)
+        for step in shown.get('augment', ())
     )
     rotates = model.type.endswith('RotationDistill')
     return not (mixes or rotates or model.get('fusion') == 'confidence')

@@ -79,6 +79,8 @@ class MaskDataset(SkinDisease):
                 f'label_col={kwargs["label_col"]} is for classes, and the masks of '
                 f'{data_root} say what is to be seen; leave it out'
             )
+        if kwargs.get('unlabelled_root') is not None:
+            raise UserError('unlabelled_root is for classes, not masks; leave it out')
         super().__init__(data_root, split, classes=classes, **kwargs)
 
     def _read_records(self, root: Path) -> list[folders.MaskRecord]:

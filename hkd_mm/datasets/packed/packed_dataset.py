@@ -52,7 +52,7 @@ class PackedDataset(Dataset):
     Attributes:
         rows: rows in the store, (N,) int64; those of copies come again.
         index: rows and copies in one number, (N,) int64, each once.
-        labels: classes, (N,) int64.
+        labels: classes, (N,) int64, -1 without a label.
 
     Raises:
         UserError: the inner data set is no ``SkinDisease``, an argument is
@@ -96,8 +96,7 @@ class PackedDataset(Dataset):
 
     def _plan(self) -> Plan:
         return make_plan(
-            self.dataset.data_root,
-            self.dataset.records(),
+            *self.dataset.images(),
             round(self.size * self.margin),
             self.interpolation,
             self.hair_removal,
@@ -132,6 +131,7 @@ class PackedDataset(Dataset):
     split = property(attrgetter('dataset.split'))
     split_hash = property(attrgetter('dataset.split_hash'))
     class_counts = property(attrgetter('dataset.class_counts'))  # copies included
+    unlabelled = property(attrgetter('dataset.unlabelled'))
     get_data_info = property(attrgetter('dataset.get_data_info'))
 
     def get_gt_labels(self) -> np.ndarray:

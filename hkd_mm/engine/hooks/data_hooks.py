@@ -125,9 +125,14 @@ class MasksLostByResizeHook(Hook):
 
 @HOOKS.register_module()
 class ViewHook(Hook):
-    """Hand the epoch to a preprocessor that makes views of images."""
+    """Hand training images and epoch to a preprocessor that makes views of them."""
 
     priority = 'VERY_HIGH'
+
+    def before_train(self, runner) -> None:
+        preprocessor = getattr(bare_model(runner.model), 'data_preprocessor', None)
+        if hasattr(preprocessor, 'set_split'):
+            preprocessor.set_split(runner.train_dataloader.dataset)
 
     def before_train_epoch(self, runner) -> None:
         preprocessor = getattr(bare_model(runner.model), 'data_preprocessor', None)

@@ -271,7 +271,8 @@ class GuardRailsHook(Hook):
     - a teacher more than 200 times the size of the student,
     - a temperature or a weight far from what is usual for its loss
       (``recommended_range`` of the loss),
-    - a student that has become better than its teacher.
+    - a student that has become better than its teacher,
+    - losses none of which trains the student's last layer.
 
     Too small a batch and too few classes are said by the losses themselves, a teacher
     at chance by :class:`TeacherCheckHook`, a teacher of another split before training.
@@ -312,6 +313,15 @@ def _settings(model) -> Iterator[str]:
             f'the teacher has {sizes[0] / sizes[1]:.0f} times the parameters of the '
             f'student ({sizes[0] / 1e6:.2f} M and {sizes[1] / 1e6:.2f} M): beyond '
             f'{_GAP} a smaller teacher often teaches better (capacity gap)'
+        )
+    recorders = model.distiller.student_recorders.recorders.values()
+    scored = any(isinstance(one, LogitsRecorder) for one in recorders)
+    own = getattr(model, 'calculate_student_loss', False)
+    if not (scored or own or hasattr(model.student, 'reuse_last_layer')):
+        yield (
+            "no loss reads the student's class scores, so its last layer stays as it "
+            'was drawn and validation says nothing: train with --no-validate, which '
+            'keeps the last epoch, and fine-tune with labels'
         )
     for name, loss in model.distiller.distill_losses.items():
         ranges = getattr(loss, 'recommended_range', {})

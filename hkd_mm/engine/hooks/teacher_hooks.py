@@ -67,6 +67,8 @@ class TeacherCheckHook(Arguments, Hook):
             labels += labels_of(data['data_samples']).tolist()
         if masks:
             self._report_masks(runner, masks)
+        elif getattr(loader.dataset, 'unlabelled', False):
+            runner.logger.info('Teacher check: these images have no labels')
         else:
             self._report(runner, predictions, labels, logits.shape[1])
 

@@ -4,6 +4,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch import Tensor
 from hkd_mm.errors import UserError
 from hkd_mm.models.arguments import Count, Number, Positive, Views, checked
 from hkd_mm.models.preprocessors.augmentation import Size
+from hkd_mm.models.preprocessors.mixing import Mixed, Partners
 from hkd_mm.models.preprocessors.pipeline import Parameters, Pipeline, fit
 from hkd_mm.registry import MODELS
 from hkd_mm.structures.packed_samples import PackedSamples
@@ -26,7 +28,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
 
     Every random number is a pure function of (seed, view, sample id, operation): a view
     of an image is the same in any batch, process and run. Operations that mix samples
-    (``hkd_mm.Mixup``, ``hkd_mm.CutMix``) are the exception, see ``batch_dependent``.
+    (``hkd_mm.Mixup``, ``hkd_mm.CutMix``) are the exception, but with ``partners``.
 
     In evaluation images are only normalised, bit for bit as by mmpretrain's
     ``ClsDataPreprocessor``, and come in channels_last order at no cost.
@@ -47,6 +49,10 @@ class PackedPreprocessor(BaseDataPreprocessor):
             student's. A view is then made at this size, and the student is given its
             means over areas, as images are packed: both see one view. The training
             images are to be packed at this size at least (``packed.margin``).
+        partners: of mixing. Those of the ``'batch'`` cost nothing; those of the
+            ``'split'`` are a function of (seed, view, sample id) as well, so that mixed
+            views can be cached: a second image is read and augmented for each, in its
+            own view of the same number.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
         input_size: int | None = None,
         num_classes: int | None = None,
         teacher_size: int | None = None,
+        partners: Literal['batch', 'split'] = 'batch',
     ) -> None:
         super().__init__(non_blocking=True)
         for name, kind, value in (
@@ -71,11 +78,13 @@ class PackedPreprocessor(BaseDataPreprocessor):
             ('input_size', Count | None, input_size),
             ('num_classes', Count | None, num_classes),
             ('teacher_size', Count | None, teacher_size),
+            ('partners', Literal['batch', 'split'], partners),
         ):
             checked(kind, f'data_preprocessor.{name}', value)
         self.to_rgb, self.num_views, self.seed = to_rgb, num_views, seed
         self.input_size, self.num_classes = input_size, num_classes
-        self.teacher_size = teacher_size
+        self.teacher_size, self.partners = teacher_size, partners
+        self._partners: Partners | None = None
         if teacher_size and not 1 <= (input_size or 0) <= teacher_size:
             raise UserError(
                 f'data_preprocessor.teacher_size={teacher_size} needs input_size, the '
@@ -85,7 +94,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
             values = torch.tensor(values, dtype=torch.float32)
             self.register_buffer(name, values.view(-1, 1, 1), False)
         self.pipeline = Pipeline(augment)
-        if self.batch_dependent and not num_classes:
+        if self.pipeline.mixing and not num_classes:
             raise UserError(
                 'data_preprocessor.num_classes is needed to mix '
                 'the labels of Mixup and CutMix; set it'
@@ -95,7 +104,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
     @property
     def batch_dependent(self) -> bool:
         """Images depend on their batch: no cache of them can be right."""
-        return bool(self.pipeline.mixing)
+        return bool(self.pipeline.mixing) and self.partners == 'batch'
 
     @property
     def view(self) -> int:
@@ -104,6 +113,11 @@ class PackedPreprocessor(BaseDataPreprocessor):
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch = int(epoch)
+
+    def set_split(self, dataset) -> None:
+        """Name the training images, of which those of a mixture are taken."""
+        if self.partners == 'split' and self.pipeline.mixing:
+            self._partners = Partners(dataset)
 
     def view_parameters(
         self, index: Tensor, view: int, labels: Tensor | None = None
@@ -126,6 +140,8 @@ class PackedPreprocessor(BaseDataPreprocessor):
             parts |= dict(
                 seed=self.seed, num_views=self.num_views, augment=self.pipeline.settings
             )
+            if self.pipeline.mixing and self.partners == 'split':
+                parts |= dict(partners='split')
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -156,16 +172,10 @@ class PackedPreprocessor(BaseDataPreprocessor):
         samples = PackedSamples(self.cast_data(labels), self.cast_data(index), view)
         with torch.autocast(images.device.type, enabled=False):
             if training and self.pipeline.operations:
-                parameters = self.pipeline.to(
-                    self.view_parameters(index, view, labels), images.device
-                )
-                images = self._augment(images, parameters)
-                if self.batch_dependent:
-                    mine = samples.gt_labels  # one_hot() would read them on the host
-                    classes = torch.arange(self.num_classes, device=mine.device)
-                    scores = (mine[:, None] == classes).float()
-                    images, samples.gt_scores = self.pipeline.mix(
-                        images, scores, parameters
+                images, parameters = self._view_of(images, index, view, labels)
+                if self.pipeline.mixing:
+                    images, samples.gt_scores = self._mix(
+                        images, index, view, samples.gt_labels, parameters
                     )
             else:
                 images = self.plain(images)
@@ -178,15 +188,55 @@ class PackedPreprocessor(BaseDataPreprocessor):
     def augment(
         self, images: Tensor, index: Tensor, view: int, labels: Tensor | None = None
     ) -> Tensor:
-        """A view of images, uint8 (B, H, W, 3), normalised; nothing is mixed.
+        """A view of images, uint8 (B, H, W, 3), normalised.
 
-        With a ``teacher_size`` it is the teacher's. The parameters are computed in host
-        memory, as for a loader's batch.
+        It is mixed with ``partners`` of the split alone. With a ``teacher_size`` it is
+        the teacher's. The parameters are computed in host memory, as for a loader's
+        batch.
         """
-        parameters = self.view_parameters(
-            index.cpu(), view, None if labels is None else labels.cpu()
-        )
-        return self._augment(images, self.pipeline.to(parameters, images.device))
+        index, labels = index.cpu(), None if labels is None else labels.cpu()
+        images, parameters = self._view_of(images, index, view, labels)
+        if self.pipeline.mixing and not self.batch_dependent:
+            images, _ = self._mix(images, index, view, labels, parameters)
+        return images
+
+    def _view_of(
+        self, images: Tensor, index: Tensor, view: int, labels: Tensor | None
+    ) -> tuple[Tensor, Parameters]:
+        """Augmented, but not mixed, with the parameters on the images' device."""
+        parameters = self.view_parameters(index, view, labels)
+        parameters = self.pipeline.to(parameters, images.device)
+        return self._augment(images, parameters), parameters
+
+    def _mix(
+        self,
+        images: Tensor,
+        index: Tensor,
+        view: int,
+        labels: Tensor,
+        parameters: Parameters,
+    ) -> Mixed:
+        own, others = (images, self._targets(labels)), None
+        if self.partners == 'split':
+            if self._partners is None:
+                raise UserError(
+                    'data_preprocessor.partners=split was told no images: the config '
+                    "needs default_hooks=dict(view=dict(type='hkd_mm.ViewHook'))"
+                )
+            batch = self._partners.of(index, self.seed, view)
+            index, labels = batch['index'], batch['labels']
+            found = self.cast_data(batch['inputs'])
+            others = (
+                self._view_of(found, index, view, labels)[0],
+                self._targets(labels),
+            )
+        return self.pipeline.mix(own, parameters, others)
+
+    def _targets(self, labels: Tensor) -> Tensor:
+        """(B, C) float32; one_hot() would read the labels on the host."""
+        labels = self.cast_data(labels)
+        classes = torch.arange(self.num_classes, device=labels.device)
+        return (labels[:, None] == classes).float()
 
     def _augment(self, images: Tensor, parameters: Parameters) -> Tensor:
         size = self._size(images)

@@ -12,6 +12,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.models.preprocessors.augmentation import Augmentation, Draw, Size
 from hkd_mm.models.preprocessors.counter_rng import uniform_by_name
 from hkd_mm.models.preprocessors.geometric import Geometric, fit, fit_masks, warp
+from hkd_mm.models.preprocessors.mixing import Mixed
 from hkd_mm.registry import TASK_UTILS
 
 
@@ -202,11 +203,14 @@ class Pipeline:
         return warp(images.float(), operations, values, size, masks)
 
     def mix(
-        self, images: Tensor, scores: Tensor, parameters: Parameters
-    ) -> tuple[Tensor, Tensor]:
+        self, own: Mixed, parameters: Parameters, partners: Mixed | None = None
+    ) -> Mixed:
+        """Mix with ``partners``, the same for all operations; None: with the batch."""
         for name in self.mixing:
-            images, scores = self.operations[name].mix(images, scores, parameters[name])
-        return images, scores
+            values = parameters[name]
+            others = partners or tuple(x[values['partner']] for x in own)
+            own = self.operations[name].mix(own, others, values)
+        return own
 
 
 def _mapped(parameters: Parameters, change: Callable) -> Parameters:

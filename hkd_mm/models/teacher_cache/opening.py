@@ -77,13 +77,19 @@ def _open(model, dataset) -> str:
     else:
         preprocessor.num_views = cache.num_views
     reason = model.uncacheable()
-    if reason is None and preprocessor.batch_dependent:
+    if cache.average and preprocessor.pipeline.mixing:
         reason = (
-            'Mixup and CutMix make images out of a whole batch, which differs '
-            'in every epoch'
+            'the scores of single images are not those of mixtures; leave Mixup and '
+            'CutMix out of data_preprocessor.augment, or average'
+        )
+    elif preprocessor.batch_dependent:
+        reason = (
+            'Mixup and CutMix take partners from the batch, which differs in every '
+            'epoch; packed.partners=split takes them from the training images'
         )
     if reason:
         raise CacheDeclined(reason)
+    preprocessor.set_split(dataset)
     first_image = torch.zeros(1, dtype=torch.int64)
     records = model.teacher_records(_view_of(model, dataset, first_image, 0))
     report = reason = None

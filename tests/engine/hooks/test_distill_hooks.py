@@ -20,6 +20,7 @@ from hkd_mm.engine.hooks.distill_hooks import (
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import safe_load
 from hkd_mm.models.losses.label_losses import HybridKDLoss
+from hkd_mm.models.recorders.network_recorders import LogitsRecorder
 from hkd_mm.training.trainer import train
 
 
@@ -30,6 +31,8 @@ def distillation(loss, teacher=10, student=10):
     object.__setattr__(model, 'teacher', nn.Linear(teacher, 1, bias=False))
     model.distiller = nn.Module()
     model.distiller.distill_losses = nn.ModuleDict(dict(loss_a=loss))
+    logits = dict(logits=LogitsRecorder())
+    model.distiller.student_recorders = SimpleNamespace(recorders=logits)
     info = {}
     return SimpleNamespace(
         model=model,

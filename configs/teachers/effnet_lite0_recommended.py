@@ -1,0 +1,14 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The teacher of configs/recommended.py: EfficientNet-Lite0 from ImageNet."""
+_base_ = [
+    '../_base_/datasets/skin_disease_112_d4.py',
+    '../_base_/schedules/adamw_onecycle.py',
+    '../_base_/default_runtime.py',
+]
+pretrained = True
+model = dict(
+    type='hkd_mm.TimmClassifier',
+    model_name='tf_efficientnet_lite0',
+    num_classes=6,
+    pretrained=pretrained,
+    loss=dict(type='CrossEntropyLoss', class_weight='sqrt_balanced'))
