@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from _demo_images import make_demo_images
 
 from hkd_mm import compat
-from hkd_mm.data_tools.demo_images import make_demo_images
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = 'configs/demo/resnet18_demo.py'
