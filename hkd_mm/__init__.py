@@ -9,32 +9,18 @@ with :mod:`hkd_mm.registry`, which every component imports.
 import os
 import sys
 from importlib import metadata
+from itertools import chain
 
 from hkd_mm import compat
 from hkd_mm.io import runner_patches
 from hkd_mm.version import __version__
 
-# import name: (accepted distributions, lowest, first refused, mending command)
+# import name: accepted distributions, lowest, first refused, lowest to install
 _WINDOWS = {
-    'mmengine': (
-        ('onedl-mmengine', 'mmengine'),
-        '0.10.7',
-        '0.11',
-        'pip install "onedl-mmengine>=0.10.12,<0.11"',
-    ),
-    'mmcv': (
-        ('onedl-mmcv', 'mmcv', 'mmcv-lite'),
-        '2.1.0',
-        '2.4',
-        'pip install "onedl-mmcv>=2.3.6,<2.4"',
-    ),
-    'mmpretrain': (
-        ('onedl-mmpretrain', 'mmpretrain'),
-        '1.2.0',
-        '1.4',
-        'pip install "onedl-mmpretrain>=1.3.6,<1.4"',
-    ),
-    'mmrazor': (('mmrazor',), '1.0.0', '1.1', 'pip install mmrazor==1.0.0'),
+    'mmengine': ('onedl-mmengine mmengine', '0.10.7', '0.11', '0.10.12'),
+    'mmcv': ('onedl-mmcv mmcv mmcv-lite', '2.1.0', '2.4', '2.3.6'),
+    'mmpretrain': ('onedl-mmpretrain mmpretrain', '1.2.0', '1.4', '1.3.6'),
+    'mmrazor': ('mmrazor', '1.0.0', '1.1', '1.0.0'),
 }
 
 
@@ -62,14 +48,11 @@ def check_versions() -> None:
     """
     from packaging.version import Version
 
-    for name, (distributions, lowest, refused, command) in _WINDOWS.items():
-        found = None
-        for distribution in distributions:
-            try:
-                found = metadata.version(distribution)
-                break
-            except metadata.PackageNotFoundError:
-                continue
+    for name, (distributions, lowest, refused, best) in _WINDOWS.items():
+        first, *others = distributions.split()
+        command = f'pip install "{first}>={best},<{refused}"'
+        known = (metadata.distributions(name=one) for one in (first, *others))
+        found = next((one.version for one in chain(*known)), None)
         if found is None:
             raise ImportError(
                 f'hkd_mm needs {name}, which is not installed. Mend it with: {command}'

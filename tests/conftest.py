@@ -217,7 +217,7 @@ def planar(photos):
 
 @pytest.fixture(scope='session')
 def demo_run(tmp_path_factory):
-    """Generated images and a teacher of one epoch; ``train.log`` beside it."""
+    """Generated images and a teacher of one epoch."""
     root = Path(__file__).resolve().parents[1]
     folder = tmp_path_factory.mktemp('demo_run')
     for argv in (
@@ -243,7 +243,6 @@ def demo_run(tmp_path_factory):
             stderr=subprocess.STDOUT,
         )
         assert ran.returncode == 0, ran.stdout
-        (folder / 'train.log').write_text(ran.stdout)
     return folder / 'demo', folder / 'teacher' / 'student.pth'
 
 

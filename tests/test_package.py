@@ -10,6 +10,7 @@ import sys
 import zipfile
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from exported import WITHOUT_TRAINING, export_tiny
@@ -170,17 +171,16 @@ def test_editable_install_links_and_can_be_repeated(project_copy):
 @pytest.mark.parametrize('name', hkd_mm._WINDOWS)
 @pytest.mark.parametrize('found', ['0.0.1', '99.0', None])
 def test_version_outside_its_window_names_the_mending_command(name, found, monkeypatch):
-    distributions, lowest, refused, command = hkd_mm._WINDOWS[name]
-    real = metadata.version
+    accepted, lowest, refused, best = hkd_mm._WINDOWS[name]
+    command = f'pip install "{accepted.split()[0]}>={best},<{refused}"'
+    real = metadata.distributions
 
-    def version(distribution: str) -> str:
-        if distribution not in distributions:
-            return real(distribution)
-        if found is None:
-            raise metadata.PackageNotFoundError(distribution)
-        return found
+    def distributions(name: str) -> list:
+        if name not in accepted.split():
+            return list(real(name=name))
+        return [] if found is None else [SimpleNamespace(version=found)]
 
-    monkeypatch.setattr(metadata, 'version', version)
+    monkeypatch.setattr(metadata, 'distributions', distributions)
     with pytest.raises(ImportError) as caught:
         hkd_mm.check_versions()
     message = str(caught.value)
@@ -192,12 +192,10 @@ def test_version_outside_its_window_names_the_mending_command(name, found, monke
 
 def test_windows_and_requirements_agree():
     needed = {item.name: item.specifier for item in requirements('mminstall')}
-    for distributions, lowest, refused, command in hkd_mm._WINDOWS.values():
-        mended = Requirement(command.removeprefix('pip install ').strip('"'))
-        tried = min(item.version for item in mended.specifier)
-        assert mended.name == distributions[0]
-        assert Version(lowest) <= Version(tried) < Version(refused)
-        assert needed.pop(mended.name) == SpecifierSet(f'>={tried},<{refused}')
+    for distributions, lowest, refused, best in hkd_mm._WINDOWS.values():
+        assert Version(lowest) <= Version(best) < Version(refused)
+        name = distributions.split()[0]
+        assert needed.pop(name) == SpecifierSet(f'>={best},<{refused}')
     assert not needed
 
 

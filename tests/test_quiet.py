@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from _demo_images import make_demo_images
 
 from hkd_mm import compat
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = 'configs/demo/resnet18_demo.py'
+SMALL = ['network=resnet8', 'batch_size=16', 'max_epochs=1']
 # how our own lines begin; all others with such a word are upstream's
 OURS = re.compile(
     r'warning: |.*- WARNING - (THE TEACHER IS NEAR CHANCE|ONE CLASS ONLY)'
@@ -41,32 +43,28 @@ def noise_in(text: str) -> list[str]:
 
 
 @pytest.fixture(scope='module')
-def told(demo_run, tmp_path_factory) -> dict[str, str]:
+def told(tmp_path_factory) -> dict[str, str]:
     """Name of a tool -> what it prints, of a run from training to export."""
-    data, student = demo_run
     place = tmp_path_factory.mktemp('quiet')
-    run, export = student.parent, place / 'export'
-    root = f'data_root={data}'
-    kd = ['configs/demo/hybrid_resnet18_mbv2_demo.py', '--work-dir']
-    kd += [place / 'kd', '--cfg-options', root, 'max_epochs=1']
-    tested = ['--work-dir', place / 'test', '--cfg-options', root]
+    data, run, export = place / 'demo', place / 'run', place / 'export'
+    make_demo_images(str(data), 80, workers=1)
+    student, root = run / 'student.pth', f'data_root={data}'
+    trained = ['tools/train.py', CONFIG, '--work-dir', run]
+    kd = ['tools/train.py', 'configs/demo/hybrid_resnet18_mbv2_demo.py', '--work-dir']
+    kd += [place / 'kd', '--cfg-options', root, *SMALL[1:], 'teacher=resnet8']
+    tested = ['--work-dir', place / 'test', '--cfg-options', root, SMALL[0]]
     exported = ['--out', export, '--with-preprocessing']
     opened = (
         'import onnxruntime, sys\n'
         'for file in sys.argv[1:]: onnxruntime.InferenceSession(file)'
     )
     return dict(
-        train=(data.parent / 'train.log').read_text(),
-        distil=call('tools/train.py', *kd, f'model.teacher_ckpt={student}'),
+        train=call(*trained, '--cfg-options', root, *SMALL),
+        distil=call(*kd, f'model.teacher_ckpt={student}'),
         test=call('tools/test.py', CONFIG, student, *tested),
         export=call('tools/export.py', run, *exported),
         predict=call(
-            'tools/predict.py',
-            data,
-            '--model',
-            export,
-            '--out',
-            place / 'p.csv',
+            *('tools/predict.py', data, '--model', export, '--out', place / 'p.csv')
         ),
         onnxruntime=call('-c', opened, *export.glob('*.onnx')),
     )

@@ -19,10 +19,9 @@ pytest.importorskip('segmentation_models_pytorch')
 CONFIGS = Path(__file__).parents[1] / 'configs/segmentation'
 KD = CONFIGS / 'kd_unet-r152_unet-r18_lidc.py'
 DISTILLED = sorted(CONFIGS.glob('*_unet-r152_unet-r18_lidc.py'))
-SMALL = [
-    'teacher_config=segmentation/unet-r18_lidc.py',
-    'model.teacher.encoder_name=resnet18',
-]
+UNET = CONFIGS / 'unet-r18_lidc.py'
+# of 0.4 M parameters, of which many checkpoints are quick
+TINY = dict(encoder_name='tu-resnet10t', encoder_depth=3, decoder_channels=(32, 16, 8))
 REAL = Path(__file__).parents[2] / 'shared/data/lidc_mini'
 
 
@@ -32,17 +31,28 @@ def slices(tmp_path_factory):
     return make_slices(tmp_path_factory.mktemp('ct'))
 
 
+@pytest.fixture
+def tiny_pair(in_tmp) -> dict[str, str]:
+    """Configs of a tiny U-Net, and of one that is taught by it."""
+    model = dict(alone=TINY, kd=dict(architecture=TINY, teacher=TINY))
+    for name, base in dict(alone=UNET, kd=KD).items():
+        text = f'_base_ = {str(base)!r}\nmodel = {model[name]!r}\n'
+        Path(f'{name}.py').write_text(text + "teacher_config = 'alone.py'\n")
+    return dict(alone='alone.py', kd='kd.py')
+
+
 def words(root, *more):
     options = [f'data_root={root}', 'input_size=32', 'batch_size=5', *more]
     return ['--cfg-options', *options]
 
 
-def test_a_pair_trains_resumes_and_is_tested(slices, in_tmp, quick_runner, tool, capfd):
+def test_a_pair_trains_resumes_and_is_tested(
+    slices, tiny_pair, quick_runner, tool, capfd
+):
     # one look at it: teacher, then two epochs; broken off and gone on with
-    more = words(slices, *SMALL, 'max_epochs=2')
-    assert tool('train')([str(KD), '--work-dir', 'kd', *more]) == 0
+    more = words(slices, 'max_epochs=2')
+    assert tool('train')([tiny_pair['kd'], '--work-dir', 'kd', *more]) == 0
     report = json.loads(Path('kd/metrics.json').read_text())
-    assert report['student']['parameters'] == 14_321_937
     assert report['epochs'] == 2 and 'dice' in report['best']
     said = capfd.readouterr().out
     assert 'Teacher check: Dice' in said and 'WINDOW' not in said
@@ -56,13 +66,13 @@ def test_a_pair_trains_resumes_and_is_tested(slices, in_tmp, quick_runner, tool,
     Path('kd/run_state.json').unlink()
     for path in Path('kd').glob('best_dice_epoch_2.pth'):
         path.unlink()
-    resumed = [str(KD), '--work-dir', 'kd', '--resume', *more]
+    resumed = [tiny_pair['kd'], '--work-dir', 'kd', '--resume', *more]
     assert tool('train')(resumed) == 0
     again = torch.load('kd/epoch_2.pth', weights_only=False)['state_dict']
     for name, value in whole.items():
         assert torch.equal(value, again[name]), name
 
-    tested = [str(KD), 'kd/student.pth', '--show-dir', 'shown']
+    tested = [tiny_pair['kd'], 'kd/student.pth', '--show-dir', 'shown']
     tested += ['--out', 'test.json', '--out', 'slices.csv']
     window = words(slices, 'data_preprocessor.window=[424,1500]')
     assert tool('test')([*tested, *window]) == 2
@@ -86,13 +96,14 @@ def test_a_pair_trains_resumes_and_is_tested(slices, in_tmp, quick_runner, tool,
 @pytest.mark.parametrize('config', DISTILLED, ids=lambda path: path.stem)
 def test_every_method_takes_a_step(config):
     init_default_scope('mmpretrain')
-    options = [*SMALL, 'pretrained=False', 'input_size=64']
+    options = ['model.teacher.encoder_name=resnet18', 'input_size=64']
     cfg = load_config(config, options, read_data=False).model
     cfg.teacher_cache = None  # a single step has no hooks
     torch.manual_seed(0)
     model = MODELS.build(cfg).train()
     masks = torch.randint(0, 2, (2, 64, 64), dtype=torch.uint8)
     samples = MaskSamples(masks, torch.arange(2))
+    assert sum(p.numel() for p in model.architecture.parameters()) == 14_321_937
     losses = model(torch.randn(2, 1, 64, 64), samples, mode='loss')
     assert len(losses) >= 3  # BCE, Dice and the method's own
     assert all(value.isfinite() for value in losses.values())
@@ -134,28 +145,27 @@ def test_the_shipped_pair_trains_on_real_slices(in_tmp, quick_runner, tool):
 
 
 def test_a_last_batch_of_one_slice_is_left_out(
-    slices, in_tmp, quick_runner, tool, capfd
+    slices, tiny_pair, quick_runner, tool, capfd
 ):
-    config = CONFIGS / 'unet-r18_lidc.py'  # 20 slices: two batches of 19 and 1
+    # 20 slices: two batches of 19 and 1
     more = words(slices, 'batch_size=19', 'max_epochs=1')
     more += ['data_preprocessor.window=[424,1500]']
-    assert tool('train')([str(config), '--work-dir', 'run', *more]) == 0
+    assert tool('train')([tiny_pair['alone'], '--work-dir', 'run', *more]) == 0
     said = capfd.readouterr().out
     assert 'single image, which BatchNorm cannot train' in said
     assert said.count('THE WINDOW DOES NOT FIT') == 1
 
 
 def test_stores_of_masks_are_packed_ahead(slices, in_tmp, tool, capsys):
-    config = CONFIGS / 'unet-r18_lidc.py'
-    argv = [str(config), *words(slices)]
+    argv = [str(UNET), *words(slices)]
     assert tool('data/pack')(argv) == 0
     assert '40 images of 32 x 32' in capsys.readouterr().out
 
 
-def test_a_segmentor_is_timed_by_its_config(in_tmp, tool):
+def test_a_segmentor_is_timed_by_its_config(tiny_pair, tool):
     for package in ('onnx', 'onnxscript', 'onnxruntime'):
         pytest.importorskip(package)
-    argv = [str(CONFIGS / 'unet-r18_lidc.py'), '--runtimes', 'onnx']
+    argv = [tiny_pair['alone'], '--runtimes', 'onnx']
     argv += ['--batch', '1', '--threads', '1', '--rounds', '1']
     argv += ['--seconds', '0', '--out', 'latency.json']
     assert tool('latency')(argv) == 0

@@ -40,7 +40,7 @@ def make_slices(root: Path) -> Path:
 
 
 def make_slice_run(
-    place: Path, name: str = 'marked', seed: int = 0, steps: int = 30
+    place: Path, name: str = 'marked', seed: int = 0, steps: int = 60
 ) -> Path:
     """A work dir with ``student.pth`` of a small U-Net, and its config.
 
@@ -72,6 +72,7 @@ def make_slice_run(
             f'data_root={data}',
             'input_size=32',
             'data_preprocessor.window=(32000, 64000)',
+            'model.encoder_name=tu-resnet10t',
             'model.encoder_depth=3',
             'model.decoder_channels=[8,8,8]',
             *(

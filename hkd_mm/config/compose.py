@@ -122,7 +122,8 @@ def apply_options(cfg: Config, options: Options) -> None:
     for word in [*overrides.OVERRIDES, *overrides.PACKED]:
         if word in found:
             overrides.apply_override(cfg, word, found[word])
-    apply_dotted(cfg, dotted)
+    if dotted:
+        apply_dotted(cfg, dotted)
     check_config(cfg)
     if dotted:
         overrides.settle_top_level(cfg)

@@ -163,40 +163,30 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
     without ``read_data`` None, and no ``queue`` of a ``QueueDistillLoss`` one that
     suits the number of training images.
     """
-    words = {
-        node['class_weight']
-        for node in tree.dicts(cfg.get('model'), skip=tree.TEACHERS)
-        if isinstance(node.get('class_weight'), str)
-    }
-    if isinstance(cfg.get('class_weight'), str):
-        words.add(cfg.class_weight)
-    priors = [
-        node
-        for node in tree.dicts(cfg.get('model'), skip=tree.TEACHERS)
-        if isinstance(node.get('class_prior'), str)
-    ]
+    parts = [*tree.dicts(cfg.get('model'), tree.TEACHERS)]
+    top = [cfg._cfg_dict, *parts]
+    weighed = [node for node in top if isinstance(node.get('class_weight'), str)]
+    priors = [node for node in parts if isinstance(node.get('class_prior'), str)]
     named = not cfg.get('train_dataloader') or names_its_classes(cfg)
     queues = [node for node in _queues(cfg) if not node.get('queue')]
-    if read_data and (words or priors or queues or not named):
+    if read_data and (weighed or priors or queues or not named):
         summary = summarize_data(cfg, ('train_dataloader',))
         if not named:
             fit_heads(cfg, summary.classes)
-        if summary.unlabelled and (words or priors):
+        if summary.unlabelled and (weighed or priors):
             raise UserError(
-                f'{"class_weight" if words else "class_prior"} counts the labels of '
+                f'{"class_weight" if weighed else "class_prior"} counts the labels of '
                 f'the training images, and unlabelled_root={summary.unlabelled} has '
                 'none; give numbers, or leave one of them out'
             )
         batch = cfg.train_dataloader.get('batch_size') or 1
         for node in queues:
             node['queue'] = queue_size(sum(summary.sizes.values()), batch)
-    for word in sorted(words):
-        value = None
+    for node in weighed:
+        word, node['class_weight'] = node['class_weight'], None
         if read_data:
-            value = balanced_weights(summary.train_counts, word, summary.classes)
-        for node in [cfg._cfg_dict, *tree.dicts(cfg.get('model'), tree.TEACHERS)]:
-            if node.get('class_weight') == word:
-                node['class_weight'] = value
+            given = summary.train_counts, word, summary.classes
+            node['class_weight'] = balanced_weights(*given)
     for node in priors:
         word, node['class_prior'] = node['class_prior'], None
         if read_data:

@@ -56,11 +56,12 @@ _SIZED = dict(
     EfficientNetCenterCrop='crop_size',
 )
 _CACHE = dict(num_views=10)  # what teacher_cache=True means
-# Told to the runs that a training builds on, or silent where they are lost.
-_SHARED = (
+# Images and split, which a teacher shares: it must not know the test images.
+DATA = (
     'data_root ann_file image_col label_col group_cols split_col classes split_file '
-    'split_ratios split_seed input_size class_weight'
+    'split_ratios split_seed input_size'
 ).split()
+_SHARED = [*DATA, 'class_weight']  # silent where a nested value takes their place
 
 
 def _of_dataset(key: str) -> Callable[[Config, Any], Targets]:
@@ -300,7 +301,9 @@ def augment(cfg: Config, value: Any) -> Targets:
             yield Target(node, 'num_classes', number_of_classes(network))
 
 
-def _of_store(key: str, of_training: bool = False):
+def _of_store(key: str):
+    of_training = key in ('margin', 'top_up')
+
     def targets(cfg: Config, value: Any) -> Targets:
         found = [*packed_datasets(cfg)]
         for loader, node in found:
@@ -340,6 +343,7 @@ class Override(NamedTuple):
 
 _DATA = 'a dataset of hkd_mm'
 _PACKED = 'packed images (hkd_mm.PackedDataset)'
+_STORED = ('margin', 'store_dir', 'in_memory', 'verify', 'hair_removal')
 OVERRIDES: dict[str, Override] = dict(
     # data
     **{
@@ -385,13 +389,9 @@ OVERRIDES: dict[str, Override] = dict(
 PACKED = {
     f'packed.{key}': Override(targets, _PACKED)
     for key, targets in dict(
-        margin=_of_store('margin', True),
-        store_dir=_of_store('store_dir'),
-        in_memory=_of_store('in_memory'),
-        verify=_of_store('verify'),
-        hair_removal=_of_store('hair_removal'),
+        {key: _of_store(key) for key in _STORED},
         augment=augment,
-        top_up=_of_store('top_up', True),  # changes what augment has set
+        top_up=_of_store('top_up'),  # changes what augment has set
         num_views=_of_views('num_views'),
         seed=_of_views('seed'),
         partners=_of_views('partners'),

@@ -156,20 +156,32 @@ Preprocessor = group_of(
     to_rgb=bool | None,
     augment=list[Part] | None,
 )
+# Groups without a ``type``, or whose reader has no signature to ask.
+_AT_TOP = dict(
+    dict.fromkeys(LOADERS, Loader),
+    train_cfg=TrainLoop,
+    **_each('val_cfg test_cfg', Loop),
+    optim_wrapper=OptimWrapper,
+    auto_scale_lr=AutoScaleLR,
+)
+_GROUPS = dict(
+    _AT_TOP,
+    clip_grad=ClipGrad,
+    randomness=Randomness,
+    env_cfg=Environment,
+    mp_cfg=Multiprocessing,
+    dist_cfg=Distribution,
+)
 # The top: what MMEngine's Runner and these tools read there. A config names values
 # of its own as well.
 _TOP = dict(
+    {name: group | None for name, group in _AT_TOP.items()},
     model=group_of(**_TYPE, data_preprocessor=Preprocessor | None),
     data_preprocessor=Preprocessor | None,
-    **dict.fromkeys(LOADERS, Loader | None),
-    train_cfg=TrainLoop | None,
-    **_each('val_cfg test_cfg', Loop | None),
     **_each(
         'val_evaluator test_evaluator', Annotated[list[Group | None], _ONE_OR_MORE]
     ),
-    optim_wrapper=OptimWrapper | None,
     param_scheduler=Annotated[list[Scheduler | None], BeforeValidator(_schedules)],
-    auto_scale_lr=AutoScaleLR | None,
     default_hooks=dict[str, Part | None],
     custom_hooks=list[Part] | None,
     randomness=Randomness,
@@ -256,20 +268,6 @@ WORDS = group_of(
     },
 )
 
-# Groups without a ``type``, or whose reader has no signature to ask.
-_GROUPS = dict(
-    dict.fromkeys(LOADERS, Loader),
-    train_cfg=TrainLoop,
-    val_cfg=Loop,
-    test_cfg=Loop,
-    optim_wrapper=OptimWrapper,
-    clip_grad=ClipGrad,
-    randomness=Randomness,
-    auto_scale_lr=AutoScaleLR,
-    env_cfg=Environment,
-    mp_cfg=Multiprocessing,
-    dist_cfg=Distribution,
-)
 _NAMES = dict(
     hair_removal='kernel threshold length radius',
     default_hooks='runtime_info timer sampler_seed logger param_scheduler '
@@ -319,19 +317,20 @@ def names_of_group(name: str) -> set[str]:
     return set(_NAMES.get(name, '').split())
 
 
+_CLASSES: dict[str, Any] = {}  # by the names of types
+
+
 def class_of_type(name: str, default_scope: str):
     """The registered class or function behind a config's ``type``, or None."""
     from mmengine import registry as roots
 
     names = [name] if '.' in name else [f'{default_scope}.{name}', name]
-    for root in vars(roots).values():
-        if not isinstance(root, roots.Registry):
-            continue
-        for candidate in names:
-            found = root.get(candidate)
-            if found is not None:
-                return found
-    return None
+    registries = [r for r in vars(roots).values() if isinstance(r, roots.Registry)]
+    if names[0] not in _CLASSES:  # most registries are asked in vain, which takes time
+        found = (root.get(one) for root in registries for one in names)
+        _CLASSES[names[0]] = next((one for one in found if one is not None), None)
+    # what is registered later may still be found
+    return _CLASSES[names[0]] or _CLASSES.pop(names[0])
 
 
 def arguments(kind: Any) -> tuple[dict[str, tuple[Any, Any]], bool]:

@@ -9,15 +9,10 @@ from mmengine.config import Config
 
 from hkd_mm.config.cfg_options import Options, is_word, parse_options
 from hkd_mm.config.compose import apply_options, compose_config
-from hkd_mm.config.overrides import NoPlaceError
+from hkd_mm.config.overrides import DATA, NoPlaceError
 from hkd_mm.config.tree import packed_datasets, preprocessor
 from hkd_mm.io.schema import plain
 
-# A teacher sees the student's images and must not know its test images.
-DATA = (
-    'data_root ann_file image_col label_col group_cols split_col classes split_file '
-    'split_ratios split_seed input_size'
-).split()
 _STUDENT_ONLY = (
     'model teacher student pair unlabelled_root teacher_cache teacher_input_size '
     'loss_balance teacher_config teacher_network student_config '

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Convert, verify, split and draw data sets."""
+"""Convert, verify and split data sets."""
 
 from hkd_mm.lazy import lazy_exports
 

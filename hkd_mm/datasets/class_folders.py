@@ -86,7 +86,14 @@ def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
             another one, or a split folder is missing.
     """
     splits = split_folders(root, classes)
-    _refuse_twins([f for part in splits.values() or [root] for f in subfolders(part)])
+    known: dict[tuple, Path] = {}  # by names that look the same
+    for folder in [f for part in splits.values() or [root] for f in subfolders(part)]:
+        first = known.setdefault((folder.parent, composed(folder.name)), folder)
+        if first != folder:
+            raise UserError(
+                f'{folder.parent} has two folders called "{composed(folder.name)}", in '
+                'composed and decomposed Unicode; move the images of one into the other'
+            )
     if not splits:
         return _read_classes(root, root, classes, None, {})
     for name in ('train', 'val'):
@@ -108,18 +115,6 @@ def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
         for name, folder in sorted(splits.items())
         for record in _read_classes(root, folder, classes, name, owners)
     ]
-
-
-def _refuse_twins(folders: list[Path]) -> None:
-    """Refuse class folders whose names look the same."""
-    known = {}
-    for folder in folders:
-        first = known.setdefault((folder.parent, composed(folder.name)), folder)
-        if first != folder:
-            raise UserError(
-                f'{folder.parent} has two folders called "{composed(folder.name)}", in '
-                'composed and decomposed Unicode; move the images of one into the other'
-            )
 
 
 def split_folders(root: Path, classes: tuple[str, ...]) -> dict[str, Path]:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Literal
 
 from mmengine.logging import MMLogger
-from typing_extensions import TypedDict
+from typing_extensions import Required, TypedDict
 
 from hkd_mm.datasets.records import SPLITS, Record, log_once
 from hkd_mm.datasets.splits import (
@@ -24,8 +24,7 @@ from hkd_mm.datasets.splits import (
 )
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import AtomicBackend
-from hkd_mm.io.files import read_json
-from hkd_mm.io.schema import validate
+from hkd_mm.io.schema import read_as
 
 _REMEDY = '; name a split file of tools/data/split.py, or let one be drawn'
 
@@ -39,53 +38,32 @@ class SplitFile(TypedDict, total=False):
     seed: int | None
     grouped_by: str
     counts: dict[str, dict[str, int]]
-    data_hash: str
-    hash: str | None
-    train: list[str]
-    val: list[str]
-    test: list[str]
+    data_hash: Required[str]
+    hash: Required[str | None]
+    train: Required[list[str]]
+    val: Required[list[str]]
+    test: Required[list[str]]
 
 
 def read_split(path: str | os.PathLike) -> dict:
     """Read a split file; refuse other files and other versions."""
+    if not os.path.exists(path):
+        raise UserError(f'split file {path} does not exist{_REMEDY}')
     try:
-        document = read_json(path)
-    except FileNotFoundError:
-        raise UserError(f'split file {path} does not exist') from None
-    except (OSError, ValueError) as error:
-        raise UserError(f'split file {path} cannot be read: {error}') from None
-    if not isinstance(document, dict):
-        raise UserError(f'split file {path} is not a split file of tools/data/split.py')
-    for key in ('data_hash', 'hash', *SPLITS):
-        if key not in document:
-            raise UserError(
-                f'split file {path} has no "{key}"; is it a split '
-                'file of tools/data/split.py?'
-            )
-    validate(SplitFile, document, f'split file {path}', _REMEDY)
-    return document
+        return read_as(SplitFile, path, _REMEDY)
+    except UserError as error:
+        raise UserError(f'split file {error}') from None
 
 
 def write_split(document: dict, path) -> None:
     """Write a split file whole or not at all."""
     try:
-        AtomicBackend().put_text(_as_text(document), path)
+        AtomicBackend().put_text(json.dumps(document, indent=1) + '\n', path)
     except OSError as error:
         raise UserError(
             f'split file {path} cannot be written ({error.strerror}); name another '
             'place with split_file=FILE'
         ) from None
-
-
-def _as_text(document: dict) -> str:
-    """The text of ``json.dumps(document, indent=1)``, much faster."""
-    lists = {name: document[name] for name in SPLITS if document[name]}
-    text = json.dumps({**document, **dict.fromkeys(lists, [])}, indent=1)
-    for name, ids in lists.items():
-        # json writes without indent in C, ids of any characters included
-        rows = json.dumps(ids, separators=(',\n  ', ': '))[1:-1]
-        text = text.replace(f'\n "{name}": []', f'\n "{name}": [\n  {rows}\n ]')
-    return text + '\n'
 
 
 def default_split_file(name: str, records: list[Record], ratios, seed: int) -> str:

@@ -12,7 +12,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from json.encoder import encode_basestring_ascii as _as_json
 
 import numpy as np
 
@@ -20,7 +19,6 @@ from hkd_mm.datasets.records import SPLITS, Record, columns_of
 from hkd_mm.errors import UserError
 
 VERSION = 1
-_BLOCK = 4096  # rows whose text is in memory at once
 
 
 def parse_ratios(ratios) -> tuple[Fraction, Fraction, Fraction]:
@@ -66,27 +64,13 @@ def data_hash(records: list[Record]) -> str:
 
 def assignment_hash(parts: dict) -> str:
     """SHA-256 (hex) over the data hash and which id is in which split."""
-    digest = hashlib.sha256(b'[' + json.dumps(parts['data_hash']).encode())
-    for name in SPLITS:
-        digest.update(b',')
-        _update(digest, sorted(parts[name]), separators=(',', ':'))
-    digest.update(b']')
-    return digest.hexdigest()
+    lists = [sorted(parts[name]) for name in SPLITS]
+    return hash_list([parts['data_hash'], *lists], separators=(',', ':'))
 
 
 def hash_list(items: Sequence, **options) -> str:
-    """SHA-256 (hex) of a list as ``json.dumps`` writes it, block by block."""
-    digest = hashlib.sha256()
-    _update(digest, items, **options)
-    return digest.hexdigest()
-
-
-def _update(digest, items: Sequence, **options) -> None:
-    comma = options.get('separators', (', ', ': '))[0].encode()
-    for start in range(0, len(items), _BLOCK):
-        text = json.dumps(items[start : start + _BLOCK], **options)
-        digest.update((comma if start else b'[') + text[1:-1].encode())
-    digest.update(b']' if items else b'[]')
+    """SHA-256 (hex) of a list as ``json.dumps`` writes it."""
+    return hashlib.sha256(json.dumps(items, **options).encode()).hexdigest()
 
 
 def draw_split(records: list[Record], ratios=(0.8, 0.1, 0.1), seed: int = 42) -> dict:
@@ -124,7 +108,7 @@ def draw_parts(
     parts: list[list[str]] = [[] for _ in shares]
 
     def rank(kind: str, name: str) -> bytes:  # among groups of one size, by the seed
-        text = f'[{json.dumps(seed)},"{kind}",{_as_json(name)}]'
+        text = json.dumps([seed, kind, name], separators=(',', ':'))
         return hashlib.sha256(text.encode()).digest()
 
     order = sorted((-len(groups[key]), rank(*key), key) for key in groups)

@@ -1,8 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """History of the epochs, and the figures of a finished run."""
 
-import json
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +13,7 @@ from hkd_mm.engine.run_data import split_hash
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.checkpoints import safe_load
+from hkd_mm.io.files import to_json
 from hkd_mm.io.schema import read_as
 from hkd_mm.models.arguments import Count
 from hkd_mm.models.networks.complexity import complexity
@@ -84,21 +83,6 @@ class History:
 
     def validated(self) -> list[int]:
         return [r['epoch'] for r in self.ordered() if 'val' in r]
-
-
-def to_json(value) -> str:
-    """JSON text that every reader takes: no NaN or infinity, but null."""
-    return json.dumps(_finite(value), indent=1, ensure_ascii=False) + '\n'
-
-
-def _finite(value):
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def bare_model(model: nn.Module) -> nn.Module:

@@ -96,8 +96,14 @@ class SegmentationMetric(StoredMetric):
         for one, row in enumerate(index.tolist()):
             fits = (truth[one] < classes) | (truth[one] == IGNORE)
             if not finite[one] or not fits.all():
-                name = self.sample_names(index)[one] or row
-                raise UserError(_wrong_sample(name, finite[one], classes))
+                name = f'sample {self.sample_names(index)[one] or row}'
+                raise UserError(
+                    f'the mask of {name} has a class beyond {classes - 1}, the last '
+                    'of the network: num_classes must equal the classes of the data set'
+                    if finite[one]
+                    else f'probabilities of {name} are NaN or infinite: the network '
+                    'has diverged; lower optim_wrapper.optimizer.lr or clip gradients'
+                )
             counts = scoring.confusion_counts(predicted[one], truth[one], classes)
             distances = np.full(classes - 1, np.nan)
             if self.hd95:
@@ -171,16 +177,3 @@ def _spacing_pair(
             'width of a pixel in mm, both > 0, or one number'
         )
     return pair
-
-
-def _wrong_sample(name: str | int, finite: bool, classes: int) -> str:
-    """Message on a sample whose probabilities, else its mask, are wrong."""
-    if finite:
-        return (
-            f'the mask of sample {name} has a class beyond {classes - 1}, the last '
-            'that the network knows: num_classes must equal the classes of the data set'
-        )
-    return (
-        f'probabilities of sample {name} are NaN or infinite: the network has '
-        'diverged; lower optim_wrapper.optimizer.lr or clip gradients'
-    )

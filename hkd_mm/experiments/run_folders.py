@@ -4,7 +4,6 @@
 Workers of a sweep live as long as its trainings: nothing here imports torch.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from pydantic import AfterValidator, Field, FiniteFloat
 from typing_extensions import Required, TypedDict
 
 from hkd_mm.errors import UserError
-from hkd_mm.io.files import replacing
+from hkd_mm.io.files import replacing, to_json
 from hkd_mm.io.schema import read_as
 
 TRAINED = ('metrics.json', 'student.pth')
@@ -138,7 +137,5 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """As :func:`write_text`; NaN becomes null, what JSON does not know text."""
-    text = json.dumps(value, default=str)
-    plain = json.loads(text, parse_constant=lambda name: None)
-    write_text(path, json.dumps(plain, indent=1, ensure_ascii=False) + '\n')
+    """As :func:`write_text`, see :func:`hkd_mm.io.files.to_json`."""
+    write_text(path, to_json(value))

@@ -80,7 +80,13 @@ def run_study(
         provide_folds(study, options, folder, folds)
         fingerprints = StudyFingerprints(study, options, folder)
         runs = all_runs(chosen, range(seeds), folds)
-        _check_split(runs, fingerprints)
+        split = fingerprints.of(runs[0]).split
+        for run in runs:
+            if run.fold is None and fingerprints.of(run).split != split:
+                raise UserError(
+                    f'{run.row.name} has other images or another split than '
+                    f'{runs[0].row.name}: give both one data_root and split'
+                )
         check_class_columns(study, runs, options, folder)
         kept = handle_outdated(runs, fingerprints, folder, outdated)
         write_plan(Plan(study, seeds), folder)
@@ -146,17 +152,6 @@ def _choose(study: Study, rows: list[str] | None) -> Study:
             wanted.update(row.after)
     chosen = tuple(row for row in study.rows if row.name in wanted)
     return replace(study, rows=chosen)
-
-
-def _check_split(runs: list[Run], fingerprints: StudyFingerprints) -> None:
-    first = runs[0]
-    split = fingerprints.of(first).split
-    for run in runs:
-        if run.fold is None and fingerprints.of(run).split != split:
-            raise UserError(
-                f'{run.row.name} has other images or another split than '
-                f'{first.row.name}: give both one data_root and split'
-            )
 
 
 def check_class_columns(

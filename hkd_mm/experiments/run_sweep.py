@@ -70,7 +70,14 @@ def run_sweep(
     progress = SweepProgress(queue)
     reasons: list[str] = []
     if not sweep_report.is_over(queue):
-        command = _worker_command(sweep, work_dir, url, options)
+        command = [sys.executable, str(child_processes.TOOLS / 'sweep.py')]
+        command += [str(sweep.path), '--worker', '--work-dir', str(work_dir)]
+        if sweep.sampler != 'grid':
+            command += ['--trials', str(sweep.trials)]
+        if url:
+            command += ['--storage', url]
+        if options:
+            command += ['--cfg-options', *options]
         with progress:
             given = command, workers, work_dir, progress.update
             if launcher == 'slurm':
@@ -96,18 +103,6 @@ def check_options(sweep: Sweep, work_dir: Path, options: list[str]) -> None:
             raise UserError(f'--cfg-options {key}: the sweep {sweep.path} varies it')
         for path in sweep.configs.values():
             compose_config(path, [*common, *options, *as_options(varied)])
-
-
-def _worker_command(
-    sweep: Sweep, work_dir: Path, url: str | None, options: list[str]
-) -> list[str]:
-    command = [sys.executable, str(child_processes.TOOLS / 'sweep.py')]
-    command += [str(sweep.path), '--worker', '--work-dir', str(work_dir)]
-    if sweep.sampler != 'grid':
-        command += ['--trials', str(sweep.trials)]
-    if url:
-        command += ['--storage', url]
-    return [*command, *(['--cfg-options', *options] if options else [])]
 
 
 def _print_result(queue: TrialQueue, progress: SweepProgress) -> dict:

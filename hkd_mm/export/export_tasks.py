@@ -57,9 +57,8 @@ class Exporter(ABC):
     checks: dict[str, dict] = field(default_factory=dict)  # what was compared
     calibrated: int = 0  # training images that int8 has seen
     temperature: float = 1.0
-    threshold: manifests.Threshold | float = field(
-        init=False
-    )  # of answers, or of pixels
+    # of answers, or of pixels
+    threshold: manifests.Threshold | float = field(init=False)
 
     def make(self) -> manifests.Manifest:
         """Write all files but the card and the manifest, and check each."""
@@ -68,9 +67,8 @@ class Exporter(ABC):
         if self.run.hairs_removed:
             self.report(f'ATTENTION: {_HAIRS}')
         self.report(f'{self.run.architecture}: writing {NAMES["fp32"]}')
-        onnx_writer.save(
-            onnx_writer.export_network(self.run, self.options.opset), self.path('fp32')
-        )
+        model = onnx_writer.export_network(self.run, self.options.opset)
+        onnx_writer.save(model, self.path('fp32'))
         self.measure('fp32')
         self._add('fp32')
         if self.options.int8:

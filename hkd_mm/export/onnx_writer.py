@@ -24,6 +24,7 @@ from hkd_mm.io.input_spec import InputSpec
 
 BATCH = 16  # images that calibration feeds together
 _LAYERS = ('Conv', 'Gemm', 'MatMul')
+_REDUCING = ('ReduceMean', 'ReduceMax', 'ReduceMin', 'ReduceL2')
 
 
 class _Logits(nn.Module):
@@ -61,23 +62,21 @@ def export_network(run: SourceRun, opset: int = OPSET) -> onnx.ModelProto:
         )
         model = tidied(program.model_proto)
         if opset < OPSET:
-            model = _older(model, opset)
+            model = onnx.version_converter.convert_version(model, opset)
+            for node in model.graph.node:  # the converter leaves what 18 has added
+                if node.op_type in _REDUCING:
+                    kept = [
+                        x for x in node.attribute if x.name != 'noop_with_empty_axes'
+                    ]
+                    del node.attribute[:]
+                    node.attribute.extend(kept)
+            model = tidied(model)
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         raise UserError(
             f'{run.architecture} cannot be written as ONNX of opset {opset} '
             f'({first_line(error)})'
         ) from error
     return model
-
-
-def _older(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    model = onnx.version_converter.convert_version(model, opset)
-    for node in model.graph.node:  # the converter leaves what 18 has added
-        if node.op_type in ('ReduceMean', 'ReduceMax', 'ReduceMin', 'ReduceL2'):
-            kept = [one for one in node.attribute if one.name != 'noop_with_empty_axes']
-            del node.attribute[:]
-            node.attribute.extend(kept)
-    return tidied(model)
 
 
 def tidied(model: onnx.ModelProto) -> onnx.ModelProto:

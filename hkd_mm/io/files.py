@@ -84,6 +84,15 @@ def parse_json(data: bytes, **options) -> Any:
     return json.loads(data, **options)
 
 
+def to_json(value: Any) -> str:
+    """Text of a JSON file that every reader takes: NaN and infinity become null.
+
+    What JSON does not know becomes its text.
+    """
+    plain = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
+    return json.dumps(plain, indent=1, ensure_ascii=False) + '\n'
+
+
 def printable(name: str) -> str:
     """A file name as text: bytes that are no UTF-8 are written in hexadecimal."""
     raw = name.encode('utf-8', 'surrogateescape')

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 _PACKAGE = Path(__file__).parents[1]
 
 
-class Arguments(NamedTuple):
+class Keywords(NamedTuple):
     """Keywords of a constructor, own ones first.
 
     ``is_open``: it takes further keywords, or a base class outside of this package may.
@@ -21,18 +21,13 @@ class Arguments(NamedTuple):
     is_open: bool
 
 
-class _Found(NamedTuple):
-    module: str  # dotted name
-    node: ast.ClassDef | ast.FunctionDef
-
-
 def type_name(node: Any) -> str:
     """Name of a class without its scope: of a config, or of its ``type``."""
     name = node.get('type') if isinstance(node, dict) else node
     return getattr(name, '__name__', str(name or '')).rpartition('.')[2]
 
 
-def constructor_arguments(name: str) -> Arguments | None:
+def constructor_arguments(name: str) -> Keywords | None:
     """Find the arguments of a registered class or function, ``hkd_mm.HybridKDLoss``.
 
     Imports nothing, so it also covers classes whose packages are missing.
@@ -42,40 +37,42 @@ def constructor_arguments(name: str) -> Arguments | None:
         passes keywords on to; None for a name that is not registered here.
     """
     scope, _, name = name.rpartition('.')
-    found = _registered(name) if scope == _PACKAGE.name else None
-    if found is None:
+    node = _definition(name) if scope == _PACKAGE.name else None
+    if node is None or 'register_module' not in ' '.join(
+        map(ast.unparse, node.decorator_list)
+    ):
         return None
-    if isinstance(found.node, ast.FunctionDef):
-        names, is_open = _names(found.node, skip=0)
-        return Arguments(tuple(names), is_open)
+    if isinstance(node, ast.FunctionDef):
+        names, is_open = _names(node, skip=0)
+        return Keywords(tuple(names), is_open)
     collected: dict[str, None] = {}
-    outcome = _collect(found, collected)
-    return Arguments(tuple(collected), outcome is None)
+    outcome = _collect(node, collected)
+    return Keywords(tuple(collected), outcome is None)
 
 
-def _collect(found: _Found, names: dict[str, None]) -> bool | None:
+def _collect(node: ast.ClassDef, names: dict[str, None]) -> bool | None:
     """Add the arguments of a class.
 
     True when a constructor takes no further keywords, False when all classes
     pass them on, None when they leave the package.
     """
-    for item in found.node.body:
+    for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == '__init__':
             own, passes_on = _names(item, skip=1)
             names.update(dict.fromkeys(own))
             if not passes_on:
                 return True
-    declares, closed = _declares(found), False
+    declares, closed = _declares(node), False
     if declares:  # its annotated attributes are its arguments, and those of all bases
         names.update(
             (item.target.id, None)
-            for item in found.node.body
+            for item in node.body
             if isinstance(item, ast.AnnAssign)
             and 'ClassVar' not in ast.unparse(item.annotation)
         )
-        if found.node.name == 'Arguments':
+        if node.name == 'Arguments':
             return True
-    for parent in _parents(found):
+    for parent in _parents(node):
         if parent is None:
             if closed:
                 continue
@@ -88,18 +85,17 @@ def _collect(found: _Found, names: dict[str, None]) -> bool | None:
     return closed
 
 
-def _declares(found: _Found) -> bool:
+def _declares(node: ast.ClassDef) -> bool:
     """Whether a class is one of ``hkd_mm.models.arguments``."""
-    return found.node.name == 'Arguments' or any(
-        parent is not None and _declares(parent) for parent in _parents(found)
+    return node.name == 'Arguments' or any(
+        parent is not None and _declares(parent) for parent in _parents(node)
     )
 
 
-def _parents(found: _Found) -> Iterator[_Found | None]:
+def _parents(node: ast.ClassDef) -> Iterator[ast.ClassDef | None]:
     """Base classes, ``Class`` or ``module.Class``; None for those of others."""
-    for base in found.node.bases:
-        place, _, name = ast.unparse(base).rpartition('.')
-        yield _resolve(found.module, name, place)
+    for base in node.bases:
+        yield _definition(ast.unparse(base).rpartition('.')[2])
 
 
 def _names(function: ast.FunctionDef, skip: int) -> tuple[list[str], bool]:
@@ -109,59 +105,15 @@ def _names(function: ast.FunctionDef, skip: int) -> tuple[list[str], bool]:
     return keywords, args.kwarg is not None
 
 
-def _registered(name: str) -> _Found | None:
+@cache
+def _definition(name: str) -> ast.ClassDef | ast.FunctionDef | None:
+    """A class or function at the top of a module of this package, by its name."""
     pattern = re.compile(rf'^(class|def) {re.escape(name)}\b', re.MULTILINE)
-    for path in sorted(_PACKAGE.rglob('*.py')):
-        if not pattern.search(path.read_text(encoding='utf-8')):
-            continue
-        parts = path.relative_to(_PACKAGE.parent).with_suffix('').parts
-        module = '.'.join(parts).removesuffix('.__init__')
-        node = _definitions(module).get(name)
-        if node is not None and any(
-            'register_module' in ast.unparse(item) for item in node.decorator_list
-        ):
-            return _Found(module, node)
-    return None
-
-
-def _resolve(module: str, name: str, place: str = '') -> _Found | None:
-    """A class by its name in a module, or in another one that this imports."""
-    node = None if place else _definitions(module).get(name)
-    if node is not None:
-        return _Found(module, node)
-    for statement in _tree(module).body:
-        if not isinstance(statement, ast.ImportFrom):
-            continue
-        for item in statement.names:
-            if (item.asname or item.name) == (place or name):
-                source = _absolute(module, statement)
-                if place and source:
-                    source = f'{source}.{item.name}'
-                    return _resolve(source, name) if _path(source).is_file() else None
-                return source and _resolve(source, item.name)
-    return None
-
-
-def _absolute(module: str, statement: ast.ImportFrom) -> str | None:
-    name = statement.module or ''
-    if statement.level:
-        parts = module.split('.')
-        up = statement.level - (_path(module).name == '__init__.py')
-        name = '.'.join([*parts[: len(parts) - up], *filter(None, [name])])
-    inside = name.split('.')[0] == _PACKAGE.name
-    return name if inside and _path(name).is_file() else None
-
-
-def _definitions(module: str) -> dict[str, ast.ClassDef | ast.FunctionDef]:
-    kinds = ast.ClassDef | ast.FunctionDef
-    return {node.name: node for node in _tree(module).body if isinstance(node, kinds)}
+    text = next(filter(pattern.search, _texts()), '')
+    found = (x for x in ast.parse(text).body if getattr(x, 'name', None) == name)
+    return next(found, None)
 
 
 @cache
-def _tree(module: str) -> ast.Module:
-    return ast.parse(_path(module).read_text(encoding='utf-8'))
-
-
-def _path(module: str) -> Path:
-    path = _PACKAGE.parent.joinpath(*module.split('.'))
-    return path / '__init__.py' if path.is_dir() else path.with_suffix('.py')
+def _texts() -> list[str]:
+    return [path.read_text(encoding='utf-8') for path in sorted(_PACKAGE.rglob('*.py'))]

@@ -134,10 +134,8 @@ def provide(stage: Stage, summary: DataSummary, train: Train, **how: Any) -> str
     announced: set[str] = set()
     while True:
         with ExitStack() as held:
-            found = None
-            if is_main_process():
-                found = _Search(stage, wanted, held).look()
-            found = as_rank_0(found)
+            search = _Search(stage, wanted, held)
+            found = as_rank_0(search.look() if is_main_process() else None)
             for line in found.lines:
                 if line not in announced:
                     stage.announce(line)
@@ -215,11 +213,7 @@ class _Search:
     def _refuse(self, folder: Path) -> None:
         """Note why what a folder holds is not taken."""
         finished = run_notes.read_finished(folder)
-        found = (
-            run_notes.fingerprint_of(finished)
-            if finished
-            else run_notes.read_begun(folder)
-        )
+        found = run_notes.fingerprint_of(finished or run_notes.read_state(folder))
         why = 'it has no fingerprint that this version can compare'
         if found is not None:
             why = self.wanted.difference(found)

@@ -118,32 +118,18 @@ def _write_predictions(out: str, last: dict[str, Any] | None, dataset: Any) -> N
         write_table(out, list(rows[0]), (row.values() for row in rows))
     else:
         header = ['sample_id', 'lesion_id', 'label', 'prediction']
-        lesions = _lesions(dataset)
-        write_table(
-            out,
-            [*header, *(f'score_{name}' for name in classes)],
-            (
-                [
-                    name,
-                    lesions.get(name, ''),
-                    classes[int(label)],
-                    classes[int(scores.argmax())],
-                    *(f'{score:.6f}' for score in scores),
-                ]
-                for name, label, scores in zip(
-                    last['sample_ids'], last['labels'], last['scores']
-                )
-            ),
-        )
-
-
-def _lesions(dataset) -> dict[str, str]:
-    infos = map(dataset.get_data_info, range(len(dataset)))
-    return {
-        info['sample_id']: info['lesion_id']
-        for info in infos
-        if info.get('sample_id') and info.get('lesion_id')
-    }
+        header += [f'score_{name}' for name in classes]
+        infos = map(dataset.get_data_info, range(len(dataset)))
+        infos = [info for info in infos if info.get('sample_id')]
+        lesions = {info['sample_id']: info.get('lesion_id') for info in infos}
+        rows = []
+        for name, label, scores in zip(
+            *map(last.get, ('sample_ids', 'labels', 'scores'))
+        ):
+            named = [classes[int(label)], classes[int(scores.argmax())]]
+            cells = [f'{score:.6f}' for score in scores]
+            rows.append([name, lesions.get(name) or '', *named, *cells])
+        write_table(out, header, rows)
 
 
 def print_metrics(metrics: dict[str, float], title: str) -> None:

@@ -35,11 +35,8 @@ def read_predictions(path: str | os.PathLike) -> list[dict[str, str]]:
     record = path.with_name(path.name.replace('predictions', 'test', 1))
     record = record.with_suffix('.json')
     if record.is_file():
-        files = (
-            read_as(_Test, record, f'; move it away{again}')
-            .get('provenance', {})
-            .get('files', {})
-        )
+        test = read_as(_Test, record, f'; move it away{again}')
+        files = test.get('provenance', {}).get('files', {})
         if files.get(path.name, sha := sha256(path)) != sha:
             raise UserError(f'{path} is not whole as its test wrote it{again}')
     try:

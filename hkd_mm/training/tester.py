@@ -124,7 +124,15 @@ def test(
         torch.set_autocast_dtype('cuda', getattr(torch, runtime.precision(device)[0]))
         cfg.test_cfg.fp16 = True  # mmengine's word for autocast of any kind
     if show_dir:
-        _draw_predictions(cfg, show_dir)
+        masks = has_masks(cfg)
+        if is_packed(cfg) and not masks:
+            raise UserError(
+                '--show-dir draws on the photographs, which packed data do '
+                'not read; add --cfg-options packed=False'
+            )
+        runtime.make_work_dir(show_dir, '--show-dir')
+        kind = 'MaskPicturesHook' if masks else 'PredictionPicturesHook'
+        cfg.custom_hooks.append(dict(type=f'hkd_mm.{kind}', out_dir=show_dir))
     place = None if outs else work_dir or run
     return _run(cfg, checkpoint, meta, device, outs, place, other_input)
 
@@ -219,18 +227,6 @@ def _keep_the_student(cfg: Config) -> None:
         'val_dataloader val_cfg val_evaluator auto_scale_lr'
     ).split():
         cfg[name] = None
-
-
-def _draw_predictions(cfg: Config, show_dir: str) -> None:
-    masks = has_masks(cfg)
-    if is_packed(cfg) and not masks:
-        raise UserError(
-            '--show-dir draws on the photographs, which packed data do '
-            'not read; add --cfg-options packed=False'
-        )
-    runtime.make_work_dir(show_dir, '--show-dir')
-    kind = 'MaskPicturesHook' if masks else 'PredictionPicturesHook'
-    cfg.custom_hooks.append(dict(type=f'hkd_mm.{kind}', out_dir=show_dir))
 
 
 def _check_out(out: str) -> None:

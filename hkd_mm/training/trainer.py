@@ -53,24 +53,18 @@ def set_start(
         cfg.load_from, cfg.resume = resume, True
     if not cfg.get('load_from'):
         return ''
-    if '://' not in cfg.load_from:
-        _check_start(cfg, summary, safe_load(cfg.load_from))
+    if '://' not in cfg.load_from:  # as CheckpointGuardHook, once a network is there
+        checkpoint, prepared = safe_load(cfg.load_from), preprocessor(cfg)
+        check_classes(checkpoint.get('meta') or {}, summary.classes, cfg.load_from)
+        if cfg.get('resume') and prepared:
+            prepared = {'type': 'ClsDataPreprocessor', **prepared}  # the default
+            scope = cfg.get('default_scope', 'mmpretrain')
+            with DefaultScope.overwrite_default_scope(scope):
+                dataset = DATASETS.build(cfg.train_dataloader.dataset)
+                built = MODELS.build(prepared)
+                check_resumed(checkpoint, dataset, built, cfg.load_from)
     verb = 'resumed from' if cfg.resume else 'starting with weights of'
     return f'; {verb} {cfg.load_from}'
-
-
-def _check_start(
-    cfg: Config, summary: data_summary.DataSummary, checkpoint: dict
-) -> None:
-    """What ``CheckpointGuardHook`` says of the data, before a network is there."""
-    check_classes(checkpoint.get('meta') or {}, summary.classes, cfg.load_from)
-    prepared = preprocessor(cfg)
-    if cfg.get('resume') and prepared:
-        prepared = {'type': 'ClsDataPreprocessor', **prepared}  # mmpretrain's default
-        scope = cfg.get('default_scope', 'mmpretrain')
-        with DefaultScope.overwrite_default_scope(scope):
-            dataset = DATASETS.build(cfg.train_dataloader.dataset)
-            check_resumed(checkpoint, dataset, MODELS.build(prepared), cfg.load_from)
 
 
 def start_line(cfg: Config, summary: data_summary.DataSummary, note: str) -> str:

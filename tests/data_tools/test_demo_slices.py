@@ -5,9 +5,9 @@ import csv
 
 import numpy as np
 import pytest
+from _demo_slices import GRADES, draw_slice, make_demo_slices
 from PIL import Image
 
-from hkd_mm.data_tools.demo_slices import GRADES, draw_slice, make_demo_slices
 from hkd_mm.errors import UserError
 
 SMALL = dict(patients=10, slices=4, size=32, workers=1)

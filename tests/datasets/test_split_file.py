@@ -81,9 +81,9 @@ def test_each_mistake_in_a_split_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     'text, message',
     [
-        ('{"version": 1}', 'has no "data_hash"'),
-        ('[1, 2]', 'not a split file'),
-        ('{"version": ', 'cannot be read'),
+        ('{"version": 1}', 'data_hash: Field required; name a split file'),
+        ('[1, 2]', 'its content: Input should be an object'),
+        ('{"version": ', 'Expecting value'),
     ],
 )
 def test_a_file_that_is_no_split_is_refused(tmp_path, text, message):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hkd_mm import registry
-from hkd_mm.io.signatures import Arguments, constructor_arguments
+from hkd_mm.io.signatures import Keywords, constructor_arguments
 
 ROOT = Path(__file__).parents[2]
 REGISTRIES = [
@@ -60,7 +60,7 @@ def test_the_main_loss_takes_what_its_config_gives():
 
 def test_keywords_passed_to_a_foreign_class_leave_it_open():
     found = constructor_arguments('hkd_mm.SafeCheckpointHook')
-    assert found == Arguments((), True)
+    assert found == Keywords((), True)
     # inherits its constructor from a class of the package
     assert 'data_root' in constructor_arguments('hkd_mm.HAM10000').names
 

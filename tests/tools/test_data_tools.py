@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 TOOLS = Path(__file__).parents[2] / 'tools' / 'data'
-NAMES = sorted(path.stem for path in TOOLS.glob('*.py'))
+NAMES = sorted(path.stem for path in TOOLS.glob('[!_]*.py'))
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def _work_in_tmp(tmp_path, monkeypatch):
 
 @pytest.fixture(scope='module')
 def demo(tmp_path_factory):
-    from hkd_mm.data_tools.demo_images import make_demo_images
+    from _demo_images import make_demo_images
 
     root = tmp_path_factory.mktemp('demo') / 'demo'
     make_demo_images(str(root), num=120, size=32, workers=1)
@@ -129,10 +129,9 @@ def test_demo_images_depend_on_the_seed_alone(tool, demo, capsys):
 
 
 def test_demo_classes_are_learnable_but_no_threshold_separates_them(tmp_path):
+    from _demo_images import make_demo_images
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.metrics import balanced_accuracy_score
-
-    from hkd_mm.data_tools.demo_images import make_demo_images
 
     make_demo_images('d', num=400, size=32)
     rows = _rows(Path('d'))

@@ -22,6 +22,8 @@ from typing import Any
 from _common import ROOT, write
 
 PAIR = 'effnet_lite0_w045_ham10000_64'
+# parts that teach the student nothing: FT's trains the teacher's side alone
+LEFT_OUT = dict(ft=dict(paraphraser=None))
 
 
 class Measured(Exception):
@@ -34,7 +36,9 @@ def parse_args(argv=None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--data-root', required=True, help='HAM10000')
-    parser.add_argument('--teacher-ckpt', required=True, type=Path)
+    parser.add_argument(
+        '--teacher-ckpt', required=True, type=Path, help='of all teachers, if several'
+    )
     parser.add_argument('--methods', nargs='+', help='of configs/zoo; default: all')
     parser.add_argument('--out', type=Path, help='a JSON file; found methods stay')
     return parser.parse_args(argv)
@@ -42,16 +46,27 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def force_of(method: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Part -> multiple of the cross-entropy's gradient, or ``skipped``: why."""
+    from mmengine.config import Config
+
     from hkd_mm.apis import train
     from hkd_mm.errors import UserError
 
-    options = dict(
-        pair=PAIR, data_root=args.data_root, loss_balance=True, max_epochs=20
-    )
+    options = dict(pair=PAIR, data_root=args.data_root, max_epochs=20)
+    options['loss_balance'] = LEFT_OUT.get(method, True)
     options['packed.store_dir'] = str(folder / 'packed')
-    options['model.teacher_cache.dir'] = str(folder / 'cache')
-    options['model.teacher_ckpt'] = str(args.teacher_ckpt.resolve())
     config = ROOT / f'configs/zoo/{method}/{method}_wrn50_mbv2_skin.py'
+    model = Config.fromfile(config).model
+    if model.get('teacher_cache'):
+        options['model.teacher_cache.dir'] = str(folder / 'cache')
+    count = len(model.get('teachers', ()))
+    places = [f'teachers.{i}.ckpt' for i in range(count)]
+    pair = Config.fromfile(ROOT / f'configs/_base_/pairs/{PAIR}.py')
+    for i in range(count):
+        name = pair.model.teacher.model_name
+        options[f'model.teachers.{i}.model_name'] = name
+    if model.get('teacher'):
+        places = ['teacher_ckpt']
+    options.update({f'model.{place}': str(args.teacher_ckpt) for place in places})
     try:
         train(str(config), str(folder / method), cfg_options=options)
     except UserError as error:

@@ -5,7 +5,8 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+_HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(_HERE.parents[1]), str(_HERE)]
 from hkd_mm.cli import run_tool
 
 
@@ -40,7 +41,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     """Do the work."""
-    from hkd_mm.data_tools.demo_slices import make_demo_slices
+    from _demo_slices import make_demo_slices
 
     done = make_demo_slices(**vars(args))
     counts = ', '.join(f'{name} {n}' for name, n in done['counts'].items())

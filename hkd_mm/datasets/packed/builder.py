@@ -88,7 +88,12 @@ def _build(plan: Plan, folder: Path, workers: int) -> None:
     with PartialStore(folder, len(plan.ids), plan.row_bytes) as store:
         if kept := store.verified():
             _print(f'{kept} images were packed before')
-        _decode_all(plan, folder, store.missing(), workers)
+        pack = partial(_pack_row, folder, len(plan.ids), plan.reader)
+        jobs = [(row, plan.sources(row)) for row in store.missing()]
+        found = parallel_map(pack, jobs, f'packing {len(jobs)} images', workers)
+        if failed := [message for message in found if message]:
+            more = f' ({len(failed)} such files in all)' if failed[1:] else ''
+            raise UserError(failed[0] + more)
         for row in store.wrong():
             raise UserError(
                 f'packed store: image {plan.ids[row]} in {folder} reads back '
@@ -98,15 +103,6 @@ def _build(plan: Plan, folder: Path, workers: int) -> None:
         crc = store.crc.tobytes()
     _write_header(plan, folder, crc)
     _print(f'{folder} is ready after {time.perf_counter() - start:.1f} s')
-
-
-def _decode_all(plan: Plan, folder: Path, rows: list[int], workers: int) -> None:
-    pack = partial(_pack_row, folder, len(plan.ids), plan.reader)
-    jobs = [(row, plan.sources(row)) for row in rows]
-    found = parallel_map(pack, jobs, f'packing {len(rows)} images', workers)
-    if failed := [message for message in found if message]:
-        more = f' ({len(failed)} such files in all)' if failed[1:] else ''
-        raise UserError(failed[0] + more)
 
 
 def _pack_row(

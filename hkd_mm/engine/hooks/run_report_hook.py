@@ -14,6 +14,7 @@ from hkd_mm.engine.environment import collect_environment
 from hkd_mm.engine.run_data import image_input, training_input
 from hkd_mm.engine.run_figures import save_confusion, save_curves
 from hkd_mm.io.atomic_files import AtomicBackend
+from hkd_mm.io.files import to_json
 from hkd_mm.registry import HOOKS
 
 
@@ -42,7 +43,7 @@ class RunReportHook(Hook):
             there = Path(runner._load_from or '').parent / 'history.json'
             self.history.load(runner.epoch, runner.logger.warning, there)
         AtomicBackend().put_text(
-            run_summary.to_json(collect_environment()),
+            to_json(collect_environment()),
             Path(runner.work_dir) / 'environment.json',
         )
 
@@ -110,7 +111,7 @@ class RunReportHook(Hook):
             self.input_size = _image_shape(runner, sample['inputs'])
         report = run_summary.summarise(runner, self.history, self.input_size)
         runner.message_hub.update_info('run_report', report)
-        AtomicBackend().put_text(run_summary.to_json(report), folder / 'metrics.json')
+        AtomicBackend().put_text(to_json(report), folder / 'metrics.json')
         best = (report['best'] or {}).get('epoch')
         save_curves(self.history.ordered(), folder / 'curves.png', best)
         if matrix := self.history.records.get(best, {}).get('confusion'):

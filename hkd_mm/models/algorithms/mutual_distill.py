@@ -40,20 +40,6 @@ class Direction:
         return self.whole.training
 
 
-def _check_peers(peers: dict) -> None:
-    if not peers:
-        raise UserError(
-            'model.peers is empty: hkd_mm.MutualDistill needs one network '
-            'more than model.architecture; add a classifier under a name'
-        )
-    for name in peers:
-        if name in _TAKEN or '.' in name or 'loss' in name:
-            raise UserError(
-                f'model.peers: a peer cannot be called {name!r}, which the '
-                'log uses otherwise; give it another name'
-            )
-
-
 @MODELS.register_module()
 class MutualDistill(wiring.TeacherlessMixin, BaseAlgorithm):
     """Peers trained together in one run, each learning from all others.
@@ -93,7 +79,17 @@ class MutualDistill(wiring.TeacherlessMixin, BaseAlgorithm):
         input_size: int = 116,
         **kwargs,
     ) -> None:
-        _check_peers(peers)
+        if not peers:
+            raise UserError(
+                'model.peers is empty: hkd_mm.MutualDistill needs one network '
+                'more than model.architecture; add a classifier under a name'
+            )
+        for name in peers:
+            if name in _TAKEN or '.' in name or 'loss' in name:
+                raise UserError(
+                    f'model.peers: a peer cannot be called {name!r}, which the '
+                    'log uses otherwise; give it another name'
+                )
         super().__init__(architecture=architecture, **kwargs)
         self.peers = ModuleDict({k: MODELS.build(peer) for k, peer in peers.items()})
         self._convert = {

@@ -49,7 +49,16 @@ class InputConversion:
                     torch.tensor(known[name], dtype=torch.float32)
                     for name in ('mean', 'std')
                 )
-        _check_windows(student, teacher)
+        if hasattr(student, 'window') and hasattr(teacher, 'window'):
+            mine, other = (
+                x.window and tuple(map(float, x.window)) for x in (student, teacher)
+            )
+            if mine != other:
+                raise UserError(
+                    f'the teacher was trained with the window {other} (centre, width) '
+                    f'and data_preprocessor.window is {mine}; set it to the same, or '
+                    'train the teacher with it'
+                )
         mean_s, std_s = _statistics(student)
         mean_t, std_t = _statistics(teacher)
         # whether the network takes RGB; the loader delivers BGR
@@ -83,18 +92,6 @@ def _statistics(preprocessor: nn.Module | SimpleNamespace) -> tuple[Tensor, Tens
         return torch.zeros(1), torch.ones(1)
     both = preprocessor.mean, preprocessor.std
     return tuple(x.detach().cpu().flatten() for x in both)
-
-
-def _check_windows(student: nn.Module, teacher: nn.Module | SimpleNamespace) -> None:
-    if not (hasattr(student, 'window') and hasattr(teacher, 'window')):
-        return
-    mine, other = (x.window and tuple(map(float, x.window)) for x in (student, teacher))
-    if mine != other:
-        raise UserError(
-            f'the teacher was trained with the window {other} (centre, width) '
-            f'and data_preprocessor.window is {mine}; set it to the same, or '
-            'train the teacher with it'
-        )
 
 
 _TOLERANCE = 1e-3  # of folding, relative to the largest output

@@ -24,8 +24,26 @@ _ACTIVATIONS = dict(relu=nn.ReLU, gelu=nn.GELU)
 Activation = Literal['relu', 'gelu']
 
 
+class _Generating:
+    """A connector that ends with convolution 3x3, activation, convolution 3x3."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.align = FeatureAlignConnector()
+
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
+        check_maps(type(self).__name__, student_shape, teacher_shape)
+        self.align.build(student_shape, teacher_shape)
+        width = teacher_shape[1]
+        self.generate = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1),
+            _ACTIVATIONS[self.activation](),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
+
+
 @MODELS.register_module()
-class MGDConnector(LazyConnector):
+class MGDConnector(_Generating, LazyConnector):
     """Align, mask, generate: the student's side of MGD for classification.
 
     Yang et al., arXiv 2205.01529, equations 1-4: a 1x1 convolution to the
@@ -41,15 +59,6 @@ class MGDConnector(LazyConnector):
     mask: Literal['channels', 'places'] = 'channels'
     activation: Activation = 'relu'
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.align = FeatureAlignConnector()
-
-    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        check_maps('MGDConnector', student_shape, teacher_shape)
-        self.align.build(student_shape, teacher_shape)
-        self.generate = generation_block(teacher_shape[1], self.activation)
-
     def forward_train(self, feature: Tensor) -> Tensor:
         feature = self.align(feature)
         if self.training and self.ratio:
@@ -59,17 +68,8 @@ class MGDConnector(LazyConnector):
         return self.generate(feature)
 
 
-def generation_block(channels: int, activation: str) -> nn.Sequential:
-    """Convolution 3x3, activation, convolution 3x3, of one width."""
-    return nn.Sequential(
-        nn.Conv2d(channels, channels, 3, padding=1),
-        _ACTIVATIONS[activation](),
-        nn.Conv2d(channels, channels, 3, padding=1),
-    )
-
-
 @MODELS.register_module()
-class HFMaskConnector(Arguments, BaseModule):
+class HFMaskConnector(_Generating, Arguments, BaseModule):
     """Hierarchical fusion masking of DSP-KD: attention, mask, generation.
 
     Zeng et al., Bioengineering 2024, 11, 70, section 3.2.2: the teacher's attention is
@@ -89,15 +89,6 @@ class HFMaskConnector(Arguments, BaseModule):
     phi: Fraction = 0.5  # threshold on the attention
     fusion: Share = 0.5  # share of a level's own attention
     activation: Activation = 'gelu'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.align = FeatureAlignConnector()
-
-    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        check_maps('HFMaskConnector', student_shape, teacher_shape)
-        self.align.build(student_shape, teacher_shape)
-        self.generate = generation_block(teacher_shape[1], self.activation)
 
     def attention(self, maps: list[Tensor]) -> Tensor:
         """Fused attention (N, 1, H, W) of the teacher, in [0, 1], float32.

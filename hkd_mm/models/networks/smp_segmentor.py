@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import safe_load
+from hkd_mm.lazy import require
 from hkd_mm.models.arguments import Count, checked
 from hkd_mm.models.networks.imagenet_weights import hub_weights
 from hkd_mm.models.networks.timm_classifier import published_weights
@@ -29,14 +30,8 @@ _REFUSED = dict(
 
 def library() -> ModuleType:
     """The library, imported when the first segmentor is built."""
-    try:
-        import segmentation_models_pytorch
-    except ImportError as error:
-        raise UserError(
-            f'SMPSegmentor needs segmentation-models-pytorch ({error}); install it '
-            'with: pip install "segmentation-models-pytorch>=0.5"'
-        ) from error
-    return segmentation_models_pytorch
+    package = '"segmentation-models-pytorch>=0.5"'
+    return require('segmentation_models_pytorch', 'SMPSegmentor', package)
 
 
 def build_network(

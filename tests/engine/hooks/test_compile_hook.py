@@ -28,14 +28,19 @@ def build():
     return MODELS.build(cfg)
 
 
-def compiled(backend='eager', **kwargs):
-    """A distillation with compiled networks."""
-    model = build()
+def compile_networks(model, backend, **kwargs):
     hook = CompileHook(**kwargs)
     hook.backend = backend
     hook.before_run(
         SimpleNamespace(model=model, logger=MMLogger.get_current_instance())
     )
+    return backend
+
+
+def compiled(backend='eager', **kwargs):
+    """A distillation with compiled networks."""
+    model = build()
+    compile_networks(model, backend, **kwargs)
     return model
 
 
@@ -87,27 +92,6 @@ def _limits():
         yield
 
 
-def test_every_region_runs_compiled_and_changes_nothing():
-    torch._dynamo.reset()
-    backend = Counting()
-    plain, model = build(), compiled(backend=backend)
-    regions = sum(
-        'forward' in vars(module)
-        for network in (model.teacher, model.student)
-        for module in network.modules()
-    )
-    assert step(model) == step(plain)
-    assert backend.runs == regions > 8  # torch's own limit
-    assert model.state_dict().keys() == plain.state_dict().keys()
-    for mine, other in zip(model.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, other.grad)
-    model.eval()
-    with torch.no_grad():
-        model.student(torch.randn(3, 3, 64, 64), mode='tensor')
-    student = sum('forward' in vars(m) for m in model.student.modules())
-    assert backend.runs == regions + student
-
-
 def test_without_a_compiler_a_cpu_says_so(monkeypatch):
     monkeypatch.setenv('CXX', '/nonexistent')
     with pytest.raises(UserError, match='compiler.*/nonexistent'):
@@ -130,6 +114,16 @@ INNER = {  # an in-place ReLU follows what is recorded
     for side in ('student', 'teacher')
 }
 METHODS = dict(
+    frozen=(
+        dict(
+            type='hkd_mm.FrozenTeacherDistill',
+            architecture=RESNET8,
+            teacher=RESNET8,
+            teacher_ckpt=None,
+        ),
+        dict(loss_ce=CE, loss_kl=KL, loss_hint=HINT),
+        INNER,
+    ),
     peers=(
         dict(type='hkd_mm.MutualDistill', architecture=RESNET8, peers=dict(a=RESNET8)),
         dict(loss_ce=CE, loss_kl=KL, loss_hint=HINT),
@@ -186,26 +180,22 @@ def networks_of(model):
     """Those that are compiled."""
     if hasattr(model, 'peers'):
         return list(model.networks().values())
-    return [model.student, *getattr(model, 'teacher', NoTeachers).networks]
-
-
-class NoTeachers:
-    networks = ()
+    teacher = getattr(model, 'teacher', None)
+    taught = [] if teacher is None else getattr(teacher, 'networks', [teacher])
+    return [model.student, *taught]
 
 
 @pytest.mark.parametrize(
     'name, backend',
     [
-        *((name, 'eager') for name in METHODS),
+        *((name, 'eager') for name in METHODS if name != 'frozen'),
         pytest.param('peers', 'aot_eager', marks=pytest.mark.slow),
     ],
 )
 def test_other_methods_are_compiled_as_a_distillation_is(name, backend):
     torch._dynamo.reset()
     plain, model = build_method(name), build_method(name)
-    CompileHook(backend=backend).before_run(
-        SimpleNamespace(model=model, logger=MMLogger.get_current_instance())
-    )
+    compile_networks(model, backend)
     for network in networks_of(model):
         assert any('forward' in vars(module) for module in network.modules())
     for _ in range(2):  # the second step is like the first
@@ -217,3 +207,22 @@ def test_other_methods_are_compiled_as_a_distillation_is(name, backend):
                 one.grad, two.grad, rtol=1e-3, atol=1e-4 * scale + 1e-7
             )
     assert model.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_every_region_runs_compiled_and_changes_nothing():
+    torch._dynamo.reset()
+    plain, model = build_method('frozen'), build_method('frozen')
+    backend = compile_networks(model, Counting())
+    regions, student = (
+        sum('forward' in vars(module) for one in networks for module in one.modules())
+        for networks in (networks_of(model), [model.student])
+    )
+    assert step(model) == step(plain)
+    assert backend.runs == regions > 8  # torch's own limit
+    assert model.state_dict().keys() == plain.state_dict().keys()
+    for mine, other in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad)
+    model.eval()
+    with torch.no_grad():
+        model.student(torch.randn(3, 3, 64, 64), mode='tensor')
+    assert backend.runs == regions + student

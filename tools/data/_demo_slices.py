@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
+from _demo_images import building
 from numpy.random import Generator, default_rng
 from pydantic import Field
 from scipy.ndimage import gaussian_filter
 from typing_extensions import TypedDict
 
-from hkd_mm.data_tools.demo_images import building
 from hkd_mm.io.progress import check_workers, parallel_map
 from hkd_mm.io.schema import validate
 from hkd_mm.io.tables import write_table
