@@ -5,9 +5,8 @@ const SHOWN = 3; // classes named when it is not confident
 const LOCK = "default-src 'none'; script-src blob: 'wasm-unsafe-eval'; worker-src blob:; " +
   "base-uri 'none'; form-action 'none'";
 // what a browser fetches to install the page, from the service worker
-const INSTALL = Object.entries({manifest: ['site.webmanifest'],
-  img: ['icon-180.png', 'icon-192.png', 'icon-512.png']}).map(([kind, paths]) =>
-  `; ${kind}-src ${paths.map((path) => new URL(path, location)).join(' ')}`).join('');
+const INSTALL = `; manifest-src ${new URL('site.webmanifest', location)}; ` +
+  `img-src ${new URL('icon.png', location)}`;
 
 const find = (selector) => document.querySelector(selector);
 const inputs = document.querySelectorAll('input[type=file]');
@@ -15,7 +14,10 @@ const state = find('.state');
 const percent = (share) => `${(100 * share).toFixed(1)}%`;
 let site;
 let worker;
+let reader; // of one photograph
+let readerScript;
 let asked = 0;
+let read;
 
 function made(name, values = {}, ...children) {
   const element = Object.assign(document.createElement(name), values);
@@ -100,7 +102,9 @@ async function begin() {
   const offline = cache !== null && await keep();
   lock();
   const script = (...texts) => URL.createObjectURL(new Blob(texts, {type: 'text/javascript'}));
-  worker = new Worker(script(...parts.slice(2 + models.length)), {type: 'module'});
+  const [resize, photo, classify] = parts.slice(2 + models.length);
+  readerScript = script(resize, photo);
+  worker = new Worker(script(resize, classify), {type: 'module'});
   worker.onmessage = ({data}) => receive(data, offline);
   worker.onerror = (event) => receive({kind: 'failed', said: event.message ?? ''});
   const students = site.students.map((one, i) => ({...one, model: parts[2 + i]}));
@@ -119,8 +123,7 @@ function receive(data, offline) {
     fail(data.said);
   } else if (data.id === asked) {
     state.textContent = '';
-    if (data.kind === 'refusal') refuse(data.said);
-    else show(data);
+    show(read, data.answers);
   }
 }
 
@@ -136,7 +139,18 @@ function look(file) {
   if (!file || inputs[0].disabled) return;
   find('.refusals').replaceChildren();
   state.textContent = 'Looking …';
-  worker.postMessage({id: ++asked, file});
+  const id = ++asked;
+  reader?.terminate(); // another photograph was chosen meanwhile
+  reader = new Worker(readerScript, {type: 'module'});
+  reader.onmessage = ({data}) => {
+    reader.terminate();
+    read = data;
+    if (data.kind === 'read') return worker.postMessage({id, pixels: data.pixels});
+    state.textContent = '';
+    return refuse(data.said);
+  };
+  reader.onerror = () => refuse('This photograph could not be looked at.');
+  reader.postMessage({file, sizes: site.students.map((one) => one.input.size)});
 }
 
 function showStudents() {
@@ -156,7 +170,7 @@ function figure(canvas, said) {
   return made('figure', {}, canvas, made('figcaption', {className: 'small', textContent: said}));
 }
 
-function show({preview, size, reading, answers}) {
+function show({preview, size, reading, pixels}, answers) {
   const pictures = made('div', {className: 'pictures'});
   if (preview) {
     const canvas = made('canvas', {width: preview.width, height: preview.height});
@@ -165,10 +179,9 @@ function show({preview, size, reading, answers}) {
   }
   const times = `read in ${reading.toFixed(0)} ms`;
   const sides = answers.map((answer, i) => side(site.students[i], answer, times));
-  answers.forEach(({pixels}, i) => {
-    const one = site.students[i];
+  site.students.forEach((one, i) => {
     const who = answers.length > 1 ? `${one.name} sees` : 'the student sees';
-    pictures.append(figure(seen(pixels, one.input.size), `what ${who}`));
+    pictures.append(figure(seen(pixels[i], one.input.size), `what ${who}`));
   });
   find('.result').replaceChildren(made('div', {className: 'sides'}, ...sides), pictures);
   find('.result').scrollIntoView({block: 'nearest'});

@@ -7,7 +7,7 @@
 const MOST_BYTES = 20e6;
 const MOST_PIXELS = 50e6;
 const SHARES = {'image/webp': 0.5, progressive: 0.8}; // they take more memory
-const STRIP = 2 ** 21; // pixels that are read back at once
+const STRIP = 2 ** 19; // pixels that are read back at once
 const TILE = 8192; // pixels; canvases of phones are not wider than 16,384
 
 class Refusal extends Error {}
@@ -183,19 +183,13 @@ function turned({orientation, width, height}) {
   }[orientation];
 }
 
-function paper(width, height) {
-  const canvas = new OffscreenCanvas(width, height);
-  const pen = canvas.getContext('2d', {
-    alpha: false, willReadFrequently: true, colorSpace: 'srgb'});
-  return {canvas, pen};
-}
-
 // Hand each upright row to `take(rgba, y)`; gives a small picture for people.
 async function unpack(photo, take) {
   if (photo.deep) return unpackDeep(photo, take);
   let bitmap;
   try {
     const blob = new Blob(photo.parts, {type: photo.kind});
+    photo.parts = null; // the bytes of the file can go
     bitmap = await createImageBitmap(blob, {
       premultiplyAlpha: 'none', colorSpaceConversion: 'none'});
   } catch {
@@ -210,6 +204,7 @@ async function unpack(photo, take) {
     const scale = Math.min(1, 480 / Math.max(photo.wide, photo.high));
     const small = (side) => Math.max(1, Math.round(side * scale));
     const {canvas, pen} = paper(small(photo.wide), small(photo.high));
+    pen.imageSmoothingEnabled = false;
     draw(pen, canvas, bitmap, turned(photo).map((one) => one * scale));
     return canvas.transferToImageBitmap();
   } finally {
@@ -303,3 +298,22 @@ function unfilter(line, above) {
     }
   }
 }
+
+// One photograph, one worker: the page ends it, so that nothing of it stays in memory.
+self.onmessage = async ({data: {file, sizes}}) => {
+  try {
+    const begun = performance.now();
+    const photo = await open(file);
+    const resizes = sizes.map((size) => new Resize(photo.wide, photo.high, size));
+    const preview = await unpack(photo, (row, y) => {
+      for (const one of resizes) one.row(row, y);
+    });
+    const reading = performance.now() - begun;
+    const pixels = resizes.map((one) => one.pixels);
+    self.postMessage({kind: 'read', preview, size: [photo.wide, photo.high], reading, pixels});
+  } catch (error) {
+    const said = error instanceof Refusal ? error.message :
+      `This photograph could not be looked at (${error.message ?? error}).`;
+    self.postMessage({kind: 'refusal', said});
+  }
+};

@@ -153,3 +153,11 @@ class Resize {
     };
   }
 }
+
+// What pixels are drawn on to be read back.
+function paper(width, height) {
+  const canvas = new OffscreenCanvas(width, height);
+  const pen = canvas.getContext('2d', {
+    alpha: false, willReadFrequently: true, colorSpace: 'srgb'});
+  return {canvas, pen};
+}

@@ -1,15 +1,13 @@
 // Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-// Decodes, resizes and classifies, away from the thread of the page. It is made of a
-// blob, so that it stands under the locked policy of the page: it can send nothing.
+// Classifies, away from the thread of the page. Like the worker that reads photographs
+// it is made of a blob, so that the locked policy of the page holds: it can send nothing.
 
 let ort;
 let students;
-let latest = 0;
 let turn = Promise.resolve();
 
 self.onmessage = ({data}) => {
-  if (data.id) latest = data.id;
-  turn = turn.then(() => (data.id ? look(data) : start(data)));
+  turn = turn.then(() => (data.pixels ? look(data) : start(data)));
 };
 
 async function start({runtime, wasm, students: given}) {
@@ -85,32 +83,16 @@ async function classify({session, input, temperature}, pixels) {
   return powers.map((x) => Math.fround(x / sum));
 }
 
-async function look({id, file}) {
-  if (id !== latest) return; // another photograph was chosen meanwhile
+async function look({id, pixels}) {
   try {
-    const begun = performance.now();
-    const photo = await open(file);
-    const sizes = new Map(students.map(({input}) => [String(input.size), input.size]));
-    const resizes = new Map();
-    sizes.forEach((size, key) =>
-      resizes.set(key, new Resize(photo.wide, photo.high, size)));
-    const preview = await unpack(photo, (row, y) => {
-      for (const one of resizes.values()) one.row(row, y);
-    });
-    const reading = performance.now() - begun;
     const answers = [];
-    for (const student of students) {
-      const {pixels} = resizes.get(String(student.input.size));
+    for (const [i, student] of students.entries()) {
       const before = performance.now();
-      const probabilities = await classify(student, pixels);
-      const milliseconds = performance.now() - before;
-      answers.push({pixels, probabilities, milliseconds});
+      const probabilities = await classify(student, pixels[i]);
+      answers.push({probabilities, milliseconds: performance.now() - before});
     }
-    const size = [photo.wide, photo.high];
-    self.postMessage({kind: 'answer', id, preview, size, reading, answers});
+    self.postMessage({kind: 'answer', id, answers});
   } catch (error) {
-    const said = error instanceof Refusal ? error.message :
-      `This photograph could not be looked at (${error.message ?? error}).`;
-    self.postMessage({kind: 'refusal', id, said});
+    self.postMessage({kind: 'failed', said: String(error.message ?? error)});
   }
 }
