@@ -435,7 +435,7 @@ def test_keys_and_readers_find_their_way(page, tmp_path):
     assert page.get_by_label('choose one').count() == 1
     assert page.get_by_role('table', name='Classes of student 1').count() == 1
     assert page.get_by_role('row').count() == 2 * len(NAMES)
-    assert page.get_by_role('note').inner_text() == 'no diagnostic device'
+    assert page.get_by_role('note').text_content() == 'no diagnostic device'
     assert page.get_by_role('status').count() == 2
     assert page.evaluate('document.documentElement.scrollWidth') <= 390
 

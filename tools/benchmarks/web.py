@@ -22,7 +22,7 @@ import numpy as np
 from _common import show
 from PIL import Image
 
-SIZES = ((8064, 6048),)
+SIZES = (640, 480), (4032, 3024), (5712, 4284), (8064, 6048)
 WAIT = 120_000  # ms
 
 
@@ -32,7 +32,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('site', help='a folder of tools/web.py')
-    parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--repeats', type=int, default=5)
     parser.add_argument('--orientation', type=int, default=6, help='EXIF (default: 6)')
     return parser.parse_args(argv)
 
