@@ -5,7 +5,8 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+_HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(_HERE.parents[1]), str(_HERE)]
 from hkd_mm.cli import run_tool
 
 
@@ -32,7 +33,8 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     """Do the work."""
-    from hkd_mm.data_tools.resize import resize_images
+    from _resize import resize_images
+
     from hkd_mm.errors import UserError
 
     out = args.out or f'{args.data_root.rstrip("/")}_{args.size}'
