@@ -12,7 +12,7 @@ configs = {
         'balanced_softmax', 'fitnets', 'at', 'mgd', 'vkd', 'wkd_f', 'sp',
         'rkd', 'pkt')}
 sampler = 'grid'
-space = {'optim_wrapper.optimizer.lr': [5e-4, 1e-3, 2e-3]}
+space = {'optim_wrapper.optimizer.lr': [5e-4, 1e-3, 2e-3, 4e-3]}
 options = {
     'pair': 'effnet_lite0_w045_ham10000_64',
     'loss_balance': 1.0,

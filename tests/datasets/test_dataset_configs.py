@@ -19,8 +19,8 @@ pytestmark = pytest.mark.usefixtures('in_tmp')
 
 BASES = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets'
 SIZES = dict(
-    skin_disease_116=116, ham10000_116=116, ham10000_64=64, isic2019_116=116,
-    isic2019_224=224, demo_64=64, skin6_512=512,
+    skin_disease_116=116, skin_disease_112_d4=112, ham10000_116=116,
+    ham10000_64=64, isic2019_116=116, isic2019_224=224, demo_64=64, skin6_512=512,
 )  # fmt: skip
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -93,7 +93,8 @@ def test_each_base_is_whole_and_says_the_same_everywhere(name):
         assert cfg[loader].sampler.shuffle is (split == 'train')
 
 
-@pytest.mark.parametrize('name', SIZES)
+# the quarter turns of skin_disease_112_d4 have no stock counterpart
+@pytest.mark.parametrize('name', sorted(SIZES.keys() - {'skin_disease_112_d4'}))
 def test_each_base_has_a_stock_pipeline_for_reference(name):
     cfg, packed = _stock(name), _load(name)
     size = (SIZES[name], SIZES[name])

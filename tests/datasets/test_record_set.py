@@ -12,7 +12,7 @@ from hkd_mm.datasets import skin_disease as record_set
 from hkd_mm.datasets.records import SPLITS
 from hkd_mm.datasets.skin_disease import SkinDisease
 from hkd_mm.datasets.split_file import write_split
-from hkd_mm.datasets.splits import data_hash, draw_split, hash_list
+from hkd_mm.datasets.splits import draw_split
 from hkd_mm.errors import UserError
 
 pytestmark = pytest.mark.usefixtures('in_tmp')
@@ -143,21 +143,6 @@ def test_a_data_set_with_arguments_of_its_own_reads_for_itself(root, tmp_path):
     settle(tmp_path)
     sizes = [len(Few(str(root), 'all', classes=CLASSES, few=few)) for few in (30, 25)]
     assert sizes == [30, 25]
-
-
-def test_hashes_in_blocks_are_those_of_the_whole_text(root, monkeypatch):
-    from hashlib import sha256
-
-    records = SkinDisease(str(root), 'all', classes=CLASSES).records()
-    whole = [data_hash(records), draw_split(records)]
-    monkeypatch.setattr('hkd_mm.datasets.splits._BLOCK', 7)
-    assert [data_hash(records), draw_split(records)] == whole
-    for items in ([], [['a', 1, None]], [['é', i] for i in range(20)]):
-        for separators in (None, (',', ':')):
-            text = json.dumps(items, separators=separators)
-            expected = sha256(text.encode()).hexdigest()
-            options = dict(separators=separators) if separators else {}
-            assert hash_list(items, **options) == expected
 
 
 def test_a_split_file_is_written_as_json_does(root, tmp_path):

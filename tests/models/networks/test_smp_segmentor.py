@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 from safetensors.torch import save_file
+from tiny import forget_runs
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.networks.complexity import complexity
@@ -148,6 +149,7 @@ def hub(tmp_path, monkeypatch):
     """Weights lie where a download would put them; nothing is fetched."""
     monkeypatch.setenv('HF_HUB_OFFLINE', '1')
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    forget_runs()  # an earlier one has closed the log file
     (tmp_path / 'checkpoints').mkdir()
     return tmp_path / 'checkpoints'
 
