@@ -23,12 +23,12 @@ _distilled = {
 _ratios = [0.3, 1, 3]
 # the rate of each, chosen on validation at ratio 1
 _rates = dict(
-    alone=2e-3, kd_hard=2e-3, dist=2e-3, dkd=2e-3, balanced_softmax=2e-3,
-    fitnets=2e-3, at=2e-3, vkd=2e-3, rkd=2e-3)
+    alone=2e-3, kd_hard=2e-3, dkd=2e-3, balanced_softmax=2e-3, fitnets=2e-3,
+    vkd=2e-3, rkd=2e-3)
 _titles = dict(
-    kd_hard='KD + hard label', dist='DIST', dkd='DKD',
-    balanced_softmax='balanced softmax + KD', fitnets='FitNets',
-    at='attention transfer', vkd='VkD', rkd='RKD')
+    kd_hard='KD + hard label', dkd='DKD',
+    balanced_softmax='balanced softmax + KD', fitnets='FitNets', vkd='VkD',
+    rkd='RKD')
 
 
 def _alone(rate):

@@ -8,8 +8,7 @@ Give the teacher: model.teacher_ckpt=....
 title = 'Learning rates of the zoo at equal force'
 configs = {
     name: f'zoo/{name}/{name}_wrn50_mbv2_skin.py' for name in (
-        'kd_hard', 'dist', 'dkd', 'balanced_softmax', 'fitnets', 'at', 'vkd',
-        'rkd')}
+        'kd_hard', 'dkd', 'balanced_softmax', 'fitnets', 'vkd', 'rkd')}
 sampler = 'grid'
 space = {'optim_wrapper.optimizer.lr': [1e-3, 2e-3, 4e-3]}
 options = {
