@@ -23,8 +23,8 @@ _distilled = {
 _ratios = [0.3, 1, 3]
 # the rate of each, chosen on validation at ratio 1
 _rates = dict(
-    alone=2e-3, kd_hard=2e-3, dkd=2e-3, balanced_softmax=2e-3, fitnets=2e-3,
-    vkd=2e-3, rkd=2e-3)
+    alone=2e-3, kd_hard=4e-3, dkd=4e-3, balanced_softmax=4e-3, fitnets=4e-3,
+    vkd=4e-3, rkd=2e-3)
 _titles = dict(
     kd_hard='KD + hard label', dkd='DKD',
     balanced_softmax='balanced softmax + KD', fitnets='FitNets', vkd='VkD',
