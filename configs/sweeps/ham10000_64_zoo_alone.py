@@ -4,4 +4,4 @@ title = 'EfficientNet-Lite0 x0.45 alone: learning rate'
 config = 'ham10000_64/effnet_lite0_w045.py'
 sampler = 'grid'
 space = {'optim_wrapper.optimizer.lr': [5e-4, 1e-3, 2e-3, 4e-3]}
-options = {'max_epochs': 6}
+options = {'max_epochs': 4}

@@ -111,7 +111,7 @@ class MLKDLoss(BatchLoss):
         return self.scaled(
             loss_instance=self.alpha * instance,
             loss_batch=self.beta * batch,
-            loss_class=self.gamma * between,
+            loss_classes=self.gamma * between,
         )
 
     def _chosen(self, confidence: Tensor) -> Tensor:

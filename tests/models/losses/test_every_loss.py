@@ -2,6 +2,7 @@
 """Laws that every registered loss obeys; a new one is found by itself."""
 
 import inspect
+import keyword
 import warnings
 
 import pytest
@@ -10,6 +11,7 @@ from mmengine.registry import MODELS as ROOT
 
 from hkd_mm.errors import UserError
 from hkd_mm.models import losses
+from hkd_mm.models.algorithms.wiring import part_name
 from hkd_mm.models.losses.distill_loss import DistillLoss, input_names
 from hkd_mm.registry import MODELS
 
@@ -146,6 +148,8 @@ def total(loss, inputs):
         warnings.simplefilter('ignore')
         torch.manual_seed(5)  # of losses that draw masks
         value = loss(**inputs)
+    names = [part_name(name) for name in value] if isinstance(value, dict) else []
+    assert not any(map(keyword.iskeyword, names))  # a config dict(class=...) is none
     parts = list(value.values()) if isinstance(value, dict) else [value]
     for part in parts:
         assert part.shape == () and part.dtype == torch.float32

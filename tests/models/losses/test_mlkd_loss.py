@@ -50,7 +50,7 @@ def naive(s, t, taus, quantile):
 
 def found(loss, s, t):
     parts = loss(torch.tensor(s), torch.tensor(t))
-    assert list(parts) == ['loss_instance', 'loss_batch', 'loss_class']
+    assert list(parts) == ['loss_instance', 'loss_batch', 'loss_classes']
     return [value.item() for value in parts.values()]
 
 
