@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import onnx
+from mmcv import imresize
 
 from hkd_mm.datasets.load_skin_image import read_image
 from hkd_mm.datasets.splits import balanced_choice
@@ -26,6 +28,7 @@ from hkd_mm.inference.run_folder import SourceRun
 from hkd_mm.inference.segmentor import pixel_classes, pixel_probabilities
 from hkd_mm.io.files import read_record
 from hkd_mm.io.images import read_stored
+from hkd_mm.io.input_spec import normalised
 from hkd_mm.io.progress import Progress
 from hkd_mm.report.model_card import INTENDED_USE, LICENCE
 
@@ -254,8 +257,14 @@ class ClassifierExporter(Exporter):
 
     def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
         chosen = np.sort(balanced_choice(self.val.labels, _PHOTOGRAPHS))
-        images = (read_image(self.val.paths[i])[..., ::-1] for i in chosen)
-        wanted = checks.probabilities(self.logits[kind][chosen], self.temperature)
+        paths = [self.val.paths[i] for i in chosen]
+        first = read_image(paths[0])
+        scaled = [imresize(first, size) for size in samples.USUAL_SIZES]
+        seen = normalised(samples.as_seen(scaled, self.run.spec), self.run.spec)
+        logits = checks.graph_of(self.path(kind))(seen)
+        logits = np.concatenate([self.logits[kind][chosen], logits])
+        images = (one[..., ::-1] for one in chain(map(read_image, paths), scaled))
+        wanted = checks.probabilities(logits, self.temperature)
         return wanted, map(np.ascontiguousarray, images)
 
     def manifest(self) -> manifests.ClassifierManifest:

@@ -1,7 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Images of the training and validation splits, never of the test split."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from hkd_mm.io.input_spec import InputSpec, normalised
 
 _BATCH = 64
 _SLICE_BATCH = 8  # images whose logits are there at once
+USUAL_SIZES = (640, 480), (450, 600), (1024, 768), (4032, 3024)  # of photographs
 
 
 @dataclass
@@ -83,12 +84,15 @@ def read_samples(run: SourceRun, split: str, count: int | None = None) -> Sample
     chosen = _choice(run, labels, count)
     infos = [infos[index] for index in chosen]
     paths = [info['img_path'] for info in infos]
-    high, wide = run.spec.size  # of RGB images as validation sees them
-    images = [
-        imresize(read_image(p), (wide, high), interpolation='area') for p in paths
-    ]
-    images = np.ascontiguousarray(np.stack(images)[..., ::-1].transpose(0, 3, 1, 2))
+    images = as_seen(map(read_image, paths), run.spec)
     return Samples(paths, labels[chosen], images, run.spec, lesions_of(infos))
+
+
+def as_seen(photographs: Iterable[np.ndarray], spec: InputSpec) -> np.ndarray:
+    """Resize BGR photographs (H, W, 3) as validation does, (N, 3, h, w) uint8 RGB."""
+    size = spec.size[::-1]
+    images = [imresize(one, size, interpolation='area') for one in photographs]
+    return np.ascontiguousarray(np.stack(images)[..., ::-1].transpose(0, 3, 1, 2))
 
 
 def read_slices(run: SourceRun, split: str, count: int | None = None) -> Slices:

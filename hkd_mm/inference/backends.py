@@ -161,7 +161,7 @@ def _refuse_odd(message: memoryview, kind: str, depth: int = 0) -> None:
         name = _FIELDS[kind].get(number)
         if name in _REFUSED or (name == 'operator' and content in _ENDLESS):
             found = content.tobytes().decode() if name == 'operator' else name
-            raise ValueError(f'it has {found}, which no export has')
+            raise ValueError(f'it has {found}, which no exported network has')
         if name in _FIELDS and isinstance(content, memoryview):
             _refuse_odd(content, name, depth + 1)
 

@@ -19,7 +19,7 @@ from hkd_mm.export.checks import probabilities, same_logits, same_probabilities
 from hkd_mm.export.export_run import export
 from hkd_mm.export.onnx_writer import plain_network
 from hkd_mm.export.options import ExportOptions
-from hkd_mm.export.samples import read_samples
+from hkd_mm.export.samples import USUAL_SIZES, as_seen, read_samples
 from hkd_mm.inference.manifest import read_manifest
 from hkd_mm.inference.run_folder import read_run
 from hkd_mm.io.files import sha256
@@ -163,10 +163,23 @@ def test_photographs_give_the_probabilities_of_the_tensors(exported, tiny_run) -
         np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
     checks = manifest.checks
     assert checks['images'] == len(val.labels)
+    assert checks['fp32_image']['images'] == len(val.labels) + len(USUAL_SIZES)
     right = (logits.argmax(1) == val.labels).mean()  # classes of one size
     figures = checks['measured']['int8']
     assert figures['balanced_accuracy'] == pytest.approx(right)
     assert figures['recall'].keys() == set(run.classes)
+
+
+def test_a_resize_wrong_at_usual_sizes_is_refused(tiny_run, tmp_path, monkeypatch):
+    def other(photographs, spec):  # other colours, where sizes are the usual
+        images = as_seen(photographs, spec)
+        return np.roll(images, 1, axis=1) if len(images) == 4 else images
+
+    monkeypatch.setattr(exporter_module.samples, 'as_seen', other)
+    options = ExportOptions(int8=False, with_preprocessing=True)
+    with pytest.raises(UserError, match='student_image: the resize in the graph'):
+        export(tiny_run, tmp_path / 'out', options, lambda line: None)
+    assert not (tmp_path / 'out').exists()
 
 
 def test_the_code_of_the_card_runs(exported, tmp_path, monkeypatch, capsys) -> None:

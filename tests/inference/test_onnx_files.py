@@ -148,11 +148,11 @@ def impossible(model) -> None:
 @pytest.mark.parametrize(
     ('change', 'told'),
     [
-        (endless, 'Loop, which no export has'),
-        (endless_inside, 'Loop, which no export has'),
-        (doubling, 'functions, which no export has'),
-        (external, 'data in other files, which no export has'),
-        (external_constant, 'data in other files, which no export has'),
+        (endless, 'Loop, which no exported network has'),
+        (endless_inside, 'Loop, which no exported network has'),
+        (doubling, 'functions, which no exported network has'),
+        (external, 'data in other files, which no exported network has'),
+        (external_constant, 'data in other files, which no exported network has'),
         (custom, 'cannot be opened by ONNX Runtime'),
         (no_such_opset, 'cannot be opened by ONNX Runtime'),
         (no_such_ir, 'cannot be opened by ONNX Runtime'),
@@ -208,7 +208,7 @@ def test_tags_of_needless_length_hide_nothing(tmp_path):
     assert onnx.load_from_string(content) == onnx.load_from_string(
         shell.SerializeToString() + _field(7, model.graph.SerializeToString())
     )
-    with pytest.raises(UserError, match='Loop, which no export has'):
+    with pytest.raises(UserError, match='Loop, which no exported network has'):
         load(tmp_path, content)
 
 
