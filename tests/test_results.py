@@ -35,6 +35,22 @@ def test_pages_quote_the_table_as_it_is(page):
     assert set(quoted) <= known
 
 
+def test_pages_say_of_the_student_that_ships_what_its_manifest_does():
+    manifest = ROOT / 'models/ham10000_small/manifest.json'
+    metrics = json.loads(manifest.read_text())['metrics']
+    keys = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc')
+    cells = [metrics['val'][keys[0]], *(metrics['test'][key] for key in keys)]
+    row = ' | '.join(f'{cell:.3f}' for cell in cells)
+    assert f'| student, 15 epochs | {row} |' in (RESULTS / 'README.md').read_text()
+    balanced, auroc = (f'{metrics["test"][key]:.3f}' for key in (keys[0], keys[3]))
+    said = f'balanced accuracy is {balanced} and its macro AUROC {auroc}'
+    assert said in (ROOT / 'README.md').read_text()
+    stored = json.loads((RESULTS / 'ham10000_small/test.json').read_text())
+    assert {key: stored[key] for key in keys} == {
+        key: metrics['test'][key] for key in keys
+    }
+
+
 @pytest.mark.parametrize('path', STUDIES, ids=lambda path: path.parent.name)
 def test_every_row_of_a_study_follows_from_its_runs(path):
     """Means and sd of every column, computed anew."""

@@ -23,6 +23,7 @@ from hkd_mm.config.tree import (
     hooks,
     is_binary_segmentor,
     is_ours,
+    mixes,
     number_of_classes,
     packed_datasets,
     preprocessor,
@@ -294,8 +295,7 @@ def augment(cfg: Config, value: Any) -> Targets:
     if type_name(node) in ('PackedPreprocessor', 'PackedMaskPreprocessor'):
         new = node.get('augment', []) if value is True else value or []
         yield Target(node, 'augment', new)
-        mixed = any(type_name(step) in ('Mixup', 'CutMix') for step in new)
-        if mixed and not node.get('num_classes'):
+        if mixes(new) and not node.get('num_classes'):
             model = cfg.get('model') or {}
             network = model.get('architecture', model)
             yield Target(node, 'num_classes', number_of_classes(network))
@@ -323,7 +323,8 @@ def _of_store(key: str):
 def _of_views(key: str):
     def targets(cfg: Config, value: Any) -> Targets:
         node = preprocessor(cfg)
-        if type_name(node).startswith('Packed') and takes(node, key):
+        idle = key == 'partners' and not mixes(node.get('augment'))
+        if type_name(node).startswith('Packed') and takes(node, key) and not idle:
             yield Target(node, key, value)
 
     return targets
@@ -394,9 +395,11 @@ PACKED = {
         top_up=_of_store('top_up'),  # changes what augment has set
         num_views=_of_views('num_views'),
         seed=_of_views('seed'),
-        partners=_of_views('partners'),
     ).items()
 }
+PACKED['packed.partners'] = Override(
+    _of_views('partners'), 'packed images that hkd_mm.Mixup or hkd_mm.CutMix mixes'
+)
 # Words that exchange parts of a config, see compose.py.
 EXCHANGES = ('pair', 'packed', 'teacher', 'student', 'network')
 

@@ -99,7 +99,6 @@ def stock(type: Any, **step: Any) -> dict:
     )
 
 
-_MIXING = ('Mixup', 'CutMix')
 _CHANGES_IMAGES = ('packed.hair_removal', 'packed.top_up', 'packed.margin')
 _NEUTRAL = ('LoadSkinImage', 'Resize', 'PackInputs')
 _RESIZE = {'type', 'scale', 'interpolation', 'keep_ratio'}
@@ -295,7 +294,7 @@ def _pack_preprocessor(cfg: Config, augment: bool) -> None:
         new['num_classes'] = old['num_classes']
     if cfg.get('train_dataloader') and augment:
         new['augment'] = batched(_steps(cfg.train_dataloader))
-    if any(type_name(step) in _MIXING for step in new.get('augment', [])):
+    if tree.mixes(new.get('augment')):
         network = cfg.model.get('architecture', cfg.model)
         new.setdefault('num_classes', tree.number_of_classes(network))
     _replace_preprocessor(cfg, new)

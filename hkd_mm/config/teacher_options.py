@@ -15,7 +15,7 @@ from hkd_mm.io.schema import plain
 
 _STUDENT_ONLY = (
     'model teacher student pair unlabelled_root teacher_cache teacher_input_size '
-    'loss_balance teacher_config teacher_network student_config '
+    'packed.partners loss_balance teacher_config teacher_network student_config '
     'previous_stage_config work_dir load_from resume'
 ).split()
 

@@ -67,6 +67,11 @@ def preprocessor(cfg: Config) -> dict:
     return own if own else cfg.get('data_preprocessor') or {}
 
 
+def mixes(steps: Any) -> bool:
+    """Whether one of some augmentation steps mixes images."""
+    return any(type_name(step) in ('Mixup', 'CutMix') for step in steps or ())
+
+
 def hooks(cfg: Config) -> Iterator[dict]:
     """Yield every hook, the named ones first."""
     named = (cfg.get('default_hooks') or {}).values()

@@ -23,6 +23,7 @@ from hkd_mm.datasets.records import (
     log_once,
 )
 from hkd_mm.datasets.split_file import default_split_file, find_split
+from hkd_mm.datasets.splits import hash_list
 from hkd_mm.datasets.unlabelled import NO_LABEL, list_unlabelled, without_copies
 from hkd_mm.errors import UserError
 from hkd_mm.io.files import printable, walk
@@ -126,6 +127,11 @@ class SkinDisease(BaseDataset):
     def unlabelled(self) -> bool:
         """Whether these are images without labels."""
         return self.unlabelled_root is not None and self.split == 'train'
+
+    @property
+    def unlabelled_hash(self) -> str | None:
+        """Hash of the ids of images without labels; None of labelled ones."""
+        return hash_list(sorted(self.sample_ids()))[:16] if self.unlabelled else None
 
     def class_counts(self) -> np.ndarray:
         """Samples per class, (C,) int64; of images without labels zeros."""

@@ -1,14 +1,14 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Images without labels, as the training part beside a labelled data set."""
 
-import filecmp
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cache
 
 from hkd_mm.datasets.records import Record, image_paths, log_once
 from hkd_mm.errors import UserError
-from hkd_mm.io.files import printable
+from hkd_mm.io.files import printable, sha256
 
 NO_LABEL = -1
 
@@ -33,17 +33,16 @@ def list_unlabelled(folder: str) -> list[Record]:
 
 def without_copies(records: list[Record], held_out: Sequence[Record]) -> list[Record]:
     """Leave out the files of validation and test images, by content, and log it."""
-    known = defaultdict(list)
+    sizes = defaultdict(list)
     for record in held_out:
-        known[os.path.getsize(record.path)].append(record.path)
-    kept = [
-        record
-        for record in records
-        if not any(
-            filecmp.cmp(record.path, other, shallow=False)
-            for other in known.get(os.path.getsize(record.path), ())
-        )
-    ]
+        sizes[os.path.getsize(record.path)].append(record.path)
+    hashes = cache(lambda size: {sha256(path) for path in sizes[size]})
+
+    def copied(path: str) -> bool:
+        size = os.path.getsize(path)
+        return size in sizes and sha256(path) in hashes(size)
+
+    kept = [record for record in records if not copied(record.path)]
     if len(kept) < len(records):
         log_once(
             f'unlabelled_root: left out {len(records) - len(kept)} of {len(records)} '

@@ -12,9 +12,13 @@ from hkd_mm.errors import UserError
 
 def split_hash(dataset) -> str | None:
     """Hash of the split of a data set, through wrappers like repetition."""
-    while not hasattr(dataset, 'split_hash') and hasattr(dataset, 'dataset'):
+    return _of(dataset, 'split_hash')
+
+
+def _of(dataset: Any, name: str) -> Any:
+    while not hasattr(dataset, name) and hasattr(dataset, 'dataset'):
         dataset = dataset.dataset
-    return getattr(dataset, 'split_hash', None)
+    return getattr(dataset, name, None)
 
 
 def preparation(dataset: Any, preprocessor: nn.Module) -> dict[str, Any]:
@@ -22,10 +26,12 @@ def preparation(dataset: Any, preprocessor: nn.Module) -> dict[str, Any]:
 
     Returns:
         ``size`` and ``interpolation`` as of :func:`image_input`, ``steps`` that crop or
-        resize, and of the preprocessor ``mean``, ``std``, ``to_rgb`` and ``window``.
+        resize, ``unlabelled_root`` as the hash of its images, and of the preprocessor
+        ``mean``, ``std``, ``to_rgb`` and ``window``.
     """
     found = image_input(dataset, preprocessor) or dict(steps=[])
     found['steps'] = [s for s in found['steps'] if re.search('crop|resize', s.lower())]
+    found['unlabelled_root'] = _of(dataset, 'unlabelled_hash')
     for name in ('mean', 'std', 'to_rgb', '_channel_conversion', 'window'):
         value = getattr(preprocessor, name, None)
         value = value.flatten().tolist() if torch.is_tensor(value) else value

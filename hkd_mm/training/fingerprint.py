@@ -33,7 +33,7 @@ _IGNORED = dict(
     dataset=(
         'type data_root data_prefix ann_file split_file split_ratios seed '
         'split classes metainfo pipeline lazy_init serialize_data '
-        'image_col label_col group_cols split_col'
+        'image_col label_col group_cols split_col unlabelled_root'
     ),
     # size and interpolation are ``input.resize``
     packed='type dataset size interpolation store_dir in_memory verify',
@@ -139,6 +139,8 @@ def _data(cfg: Config, summary: DataSummary) -> dict[str, Any]:
     ignored = _IGNORED['dataset']
     if summary.split_hash is None:  # nothing else says which images these are
         ignored -= {'data_root', 'ann_file', 'data_prefix'}
+    if others := getattr(dataset, 'unlabelled_hash', None):
+        found['unlabelled'] = others
     inner = _chain(cfg.train_dataloader)[-1]
     found['dataset'] = _without(inner, ignored)
     return found
@@ -208,6 +210,8 @@ def _normalisation(preprocessor: dict, size: Any) -> dict[str, Any]:
     if kind not in ('ClsDataPreprocessor', 'PackedPreprocessor'):
         found['type'] = kind
     found.pop('num_classes', None)
+    if found.get('partners') == 'batch':
+        del found['partners']
     for key in ('num_views', 'input_size'):
         if found.get(key) in (None, size):
             found.pop(key, None)

@@ -46,7 +46,8 @@ def _needs(cfg: Config) -> Iterator[tuple[str, str]]:
             yield f'model.{name}', f'set model.{name}={off}'
     fusion = model.get('fusion')
     measured = fusion == 'class' and not model.get('class_weights')
-    if fusion == 'confidence' or (measured and not cfg.get('val_dataloader')):
+    unseen = not cfg.get('val_dataloader') or tree.preprocessor(cfg).get('teacher_size')
+    if fusion == 'confidence' or (measured and unseen):
         yield f'model.fusion={fusion}', 'set model.fusion=average'
     sampler = cfg.train_dataloader.get('sampler') or {}
     if type_name(sampler) == 'BalancedSampler':

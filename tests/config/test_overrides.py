@@ -32,6 +32,7 @@ from hkd_mm.config.tree import (
     datasets,
     dicts,
     hooks,
+    mixes,
     packed_datasets,
     preprocessor,
 )
@@ -136,7 +137,9 @@ def has_place(word: str, cfg: Config) -> bool:
         return sampler in ('DefaultSampler', 'BalancedSampler')
     if word == 'mask_threshold':
         return any(type_name(node) == _METRIC for node in nodes)
-    masked_out = 'packed.hair_removal packed.top_up packed.partners unlabelled_root'
+    if word == 'packed.partners':
+        return mixes(preprocessor(cfg).get('augment'))
+    masked_out = 'packed.hair_removal packed.top_up unlabelled_root'
     if word in masked_out.split():
         return not masked
     if word == 'class_weight':  # not where the student has but soft targets

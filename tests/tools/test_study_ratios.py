@@ -23,6 +23,7 @@ def test_a_panel_a_family_and_a_line_a_method(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / 'tools/dev'))
     tool = runpy.run_path(str(ROOT / 'tools/dev/study_ratios.py'))
     rows = {'dist_0.3': 0.25, 'dist_1': 0.5, 'wkd_l_3': 0.125, 'sp_1': -0.25}
+    rows['alone_0.004'] = 0.1  # the student alone at another rate is no method
     results = _results(tmp_path, rows)
     assert tool['gains'](results, 'alone') == {
         'dist': {0.3: [0.25, -0.25, 0.75], 1.0: [0.5, 0.0, 1.0]},
@@ -33,3 +34,12 @@ def test_a_panel_a_family_and_a_line_a_method(tmp_path, monkeypatch):
     text = (tmp_path / 'figure.svg').read_text()
     assert all(f'<!-- {word} -->' in text for word in ('DIST', 'WKD-L', 'SP'))
     assert all(f'<!-- {word} -->' in text for word in ('response', 'relation'))
+
+
+def test_every_ratio_of_a_panel_is_at_its_axis(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / 'tools/dev'))
+    tool = runpy.run_path(str(ROOT / 'tools/dev/study_ratios.py'))
+    results = _results(tmp_path, {'dist_0.3': 0.25, 'dist_3': 0.5, 'dkd_1': 0.5})
+    tool['main']([str(results), '--out', str(tmp_path / 'figure.svg')])
+    text = (tmp_path / 'figure.svg').read_text()
+    assert all(f'<!-- {ratio} -->' in text for ratio in ('0.3', '1', '3'))

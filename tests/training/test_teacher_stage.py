@@ -273,3 +273,14 @@ def test_a_teacher_that_another_process_trains_is_waited_for(
         other.communicate('\n')
         thread.join(60)
     assert stage.used and not stage.calls
+
+
+def test_how_the_student_is_mixed_makes_no_other_teacher(tiny_configs):
+    """A teacher whose images are not mixed is found again."""
+    mixed = {
+        'packed': True,
+        'packed.augment': [dict(type='hkd_mm.Mixup', alpha=1.0)],
+        'packed.partners': 'split',
+    }
+    handed = _handed(tiny_configs['kd'], tiny_configs['teacher'], mixed)
+    assert 'packed.partners' not in handed

@@ -1,15 +1,20 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Distil on photographs without labels, then fine-tune with labels."""
 
+import os
 import shutil
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.data_summary import build_listing, summarize_data
+from hkd_mm.engine.hooks.distill_hooks import _settings
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import safe_load, student_state_dict
+from hkd_mm.registry import MODELS
+from hkd_mm.training.fingerprint import RunFingerprint
 from hkd_mm.training.label_checks import check_label_free
 from hkd_mm.training.trainer import train
 
@@ -43,7 +48,8 @@ def label_free(tiny_configs, tmp_path):
 
 
 def options(pile, **more):
-    return dict(unlabelled_root=str(pile), max_epochs=1, **more)
+    root = None if pile is None else str(pile)
+    return dict(unlabelled_root=root, max_epochs=1, **more)
 
 
 @pytest.mark.parametrize('packed', [True, False])
@@ -80,6 +86,16 @@ def test_a_run_without_labels_and_fine_tuning_from_it(
         cfg_options=options(pile, **more) | dict(max_epochs=2),
     )
     assert 'resumed from' in capsys.readouterr().out
+    # on these images or not at all
+    shutil.copy(pile / 'day 1' / '1.png', pile / 'another.png')
+    for other in (pile, None):
+        with pytest.raises(UserError, match='was trained with unlabelled_root='):
+            train(
+                str(label_free),
+                str(run),
+                resume='auto',
+                cfg_options=options(other, **more) | dict(max_epochs=3),
+            )
     # fine-tuned with labels, from what is handed on
     student = str(run / 'student.pth')
     tuned = train(
@@ -234,3 +250,26 @@ def test_mixed_images_need_no_labels_either(
     done = train(str(label_free), str(run), cfg_options=options(pile, **mixing))
     assert done['epoch'] == 1
     assert 'Teacher cache: view 0 is filled' in capsys.readouterr().out
+
+
+def test_other_photographs_are_another_run(label_free, pile):
+    def run(folder=pile):
+        cfg = compose_config(str(label_free), options(folder))
+        return RunFingerprint.of(cfg, summarize_data(cfg))
+
+    before = run()
+    os.symlink(pile, pile.parent / 'link')
+    assert run(pile.parent / 'link').digest == before.digest
+    shutil.copy(pile / 'day 1' / '1.png', pile / 'another.png')
+    after = run().parts['data'], before.parts['data']
+    assert after[0]['unlabelled'] != after[1]['unlabelled']
+
+
+def test_a_loss_may_train_the_last_layer_without_scores(label_free):
+    other = LABEL_FREE.replace('KLLoss', 'CATKDLoss').replace('tau=4.0', 'size=1')
+    label_free.write_text(other.replace('own=True', 'loss_weight=0.5'))
+    cfg = compose_config(str(label_free)).model
+    cfg.teacher_cache = None
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        said = ' '.join(_settings(MODELS.build(cfg)))
+    assert 'its last layer stays' not in said

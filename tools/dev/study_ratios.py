@@ -30,7 +30,7 @@ def gains(results: Path, baseline: str) -> dict[str, dict[float, list[float]]]:
     for row in json.loads(results.read_text())['rows']:
         name = re.fullmatch(r'(.+)_(\d+(?:\.\d+)?)', row['name'])
         against = row.get('against', {}).get(baseline)
-        if name and against:
+        if name and against and name[1] != baseline:
             points = found.setdefault(name[1], {})
             points[float(name[2])] = [against[key] for key in ('mean', 'low', 'high')]
     return found
@@ -59,6 +59,7 @@ def draw(found: dict[str, dict[float, list[float]]], baseline: str, path: Path) 
         layout='constrained',
     )
     for axis, (family, methods) in zip(axes.flat, panels.items()):
+        seen = sorted({ratio for points in methods.values() for ratio in points})
         axis.axhline(0, color='grey', linewidth=0.8)
         for place, (title, points) in enumerate(methods.items()):
             shift = 1 + 0.03 * (place - (len(methods) - 1) / 2)
@@ -79,7 +80,7 @@ def draw(found: dict[str, dict[float, list[float]]], baseline: str, path: Path) 
                 label=title,
             )
         axis.set_xscale('log')
-        axis.set_xticks(ratios, [f'{ratio:g}' for ratio in ratios])
+        axis.set_xticks(seen, [f'{ratio:g}' for ratio in seen])
         axis.minorticks_off()
         axis.set_title(family, fontsize=9)
         axis.legend(fontsize=6)

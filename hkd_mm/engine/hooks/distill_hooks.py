@@ -315,7 +315,10 @@ def _settings(model) -> Iterator[str]:
             f'{_GAP} a smaller teacher often teaches better (capacity gap)'
         )
     recorders = model.distiller.student_recorders.recorders.values()
-    scored = any(isinstance(one, LogitsRecorder) for one in recorders)
+    losses = model.distiller.distill_losses
+    scored = any(isinstance(one, LogitsRecorder) for one in recorders) or any(
+        getattr(loss, 'trains_last_layer', False) for loss in losses.values()
+    )
     own = getattr(model, 'calculate_student_loss', False)
     if not (scored or own or hasattr(model.student, 'reuse_last_layer')):
         yield (
@@ -323,7 +326,7 @@ def _settings(model) -> Iterator[str]:
             'was drawn and validation says nothing: train with --no-validate, which '
             'keeps the last epoch, and fine-tune with labels'
         )
-    for name, loss in model.distiller.distill_losses.items():
+    for name, loss in losses.items():
         ranges = getattr(loss, 'recommended_range', {})
         for word, (low, high) in ranges.items():
             value = getattr(loss, word, None)

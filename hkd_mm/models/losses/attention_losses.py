@@ -74,6 +74,7 @@ class CATKDLoss(DistillLoss):
     aligned = False
     # equal maps of features are equal activations only under equal layers
     minimum_at_teacher = False
+    trains_last_layer = True
 
     size: Count = 2  # side of the pooled activation maps, in cells
 

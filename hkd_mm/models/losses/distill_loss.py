@@ -53,6 +53,7 @@ class DistillLoss(Arguments, nn.Module):
         minimum_at_teacher: a student that equals its teacher is not pulled
             away (of the terms without a label).
         two_classes: what is lost with two classes; empty if nothing.
+        trains_last_layer: it does so without class scores.
         smallest_batch: fewer samples in one process draw a warning.
         views: the batch is so many views of every image, stacked: all images in their
             first view, then all in the second (:class:`hkd_mm.RotationDistill`).
@@ -76,6 +77,7 @@ class DistillLoss(Arguments, nn.Module):
     minimum_at_teacher: ClassVar[bool] = True
     two_classes: ClassVar[str] = ''
     smallest_batch: ClassVar[int] = 1
+    trains_last_layer: ClassVar[bool] = False
     views: ClassVar[int] = 1
     fixed: ClassVar[tuple[str, ...]] = ()
     recommended_range: ClassVar[dict[str, tuple[float, float]]] = dict(tau=(1, 20))
