@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -63,7 +65,8 @@ def write_site(
 
     Args:
         students: of the ONNX backend, in float32.
-        out: a new or empty folder, or a site written before, which is replaced.
+        out: a new or empty folder, or a site written before, whose files are replaced;
+            others in it stay.
         runtime: as of :func:`runtime_files`.
 
     Raises:
@@ -79,6 +82,8 @@ def write_site(
     for one, (_, student) in zip(described, students):
         one['file'] = f'student-{len(content) - 1}.onnx'
         content[one['file']] = student.student.weights.read_bytes()
+        licence = student.student.weights.with_name('LICENSE')
+        one['terms'] = licence.read_text('utf-8') if licence.is_file() else ''
     content.update((name, _own(name)) for name in (*_OWN, *_WORKERS))
     page = content['index.html'].decode()
     for key in ('name', 'notice'):
@@ -95,15 +100,13 @@ def write_site(
         f'const VERSION = "{site["version"]}";\nconst FILES = {json.dumps(hashes)};\n'
     )
     content['sw.js'] = head.encode() + _own('sw.js')
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix='.web-') as aside:
-        new = Path(aside) / 'site'
-        (new / 'ort').mkdir(parents=True)
-        for name, data in content.items():
-            (new / name).write_bytes(data)
-        if out.exists():
-            out.rename(Path(aside) / 'old')
-        new.rename(out)
+    (out / 'ort').mkdir(parents=True, exist_ok=True)
+    for name, data in content.items():  # those that name the others last
+        with replacing(out / name) as file:
+            file.write(data)
+    for path in out.glob('student-*.onnx'):
+        if path.name not in content:
+            path.unlink()
     return out
 
 
@@ -145,13 +148,15 @@ def runtime_files(source: str | os.PathLike | None = None) -> dict[str, bytes]:
     base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
     cache = Path(base) / 'hkd_mm' / RUNTIME
     if source is None and all((cache / name).is_file() for name in _RUNTIME_FILES):
-        return _read_runtime(cache)
+        with suppress(UserError):  # damaged, so it is fetched again
+            return _read_runtime(cache)
     with tempfile.TemporaryDirectory() as folder:
         found = _read_runtime(Path(source or _fetch(folder)).expanduser())
-    cache.mkdir(parents=True, exist_ok=True)
-    for name, data in found.items():
-        with replacing(cache / name) as file:
-            file.write(data)
+    with suppress(OSError):  # no cache here: next time it is fetched again
+        cache.mkdir(parents=True, exist_ok=True)
+        for name, data in found.items():
+            with replacing(cache / name) as file:
+                file.write(data)
     return found
 
 
@@ -180,7 +185,7 @@ def _read_runtime(source: Path) -> dict[str, bytes]:
             else:
                 with tarfile.open(source) as packed:
                     found[name] = packed.extractfile(f'package/dist/{name}').read()
-        except (OSError, tarfile.TarError, KeyError) as error:
+        except (OSError, EOFError, tarfile.TarError, zlib.error, KeyError) as error:
             why = str(error)
         if _hash(found.get(name, b'')) != known:
             raise UserError(

@@ -22,6 +22,7 @@ from PIL import Image
 from hkd_mm.errors import UserError
 from hkd_mm.inference.classifier import SkinClassifier
 from hkd_mm.inference.manifest import file_spec
+from hkd_mm.io.images import read_rgb
 from hkd_mm.serve import web
 
 CHROME = shutil.which('chromium') or shutil.which('google-chrome')
@@ -82,11 +83,16 @@ def students(tmp_path_factory):
 
 
 @contextmanager
-def serving(site):
+def serving(site, **headers):
     """A server of a site; ``asked`` are the requests that it has seen."""
     asked = []
 
     class Handler(SimpleHTTPRequestHandler):
+        def end_headers(self):
+            for key, value in headers.items():
+                self.send_header(key, value)
+            super().end_headers()
+
         def log_message(self, *args):
             asked.append(getattr(self, 'requestline', args))
 
@@ -350,7 +356,7 @@ def test_nothing_is_asked_or_sent_after_load(page, server, tmp_path):
         navigator.sendBeacon?.('./?leak', 'photo');
         const made = {img: 'src', script: 'src', link: 'href', iframe: 'src'};
         for (const [name, at] of self.document ? Object.entries(made) : []) {
-            for (const path of ['./?leak', './icon.png?leak']) {
+            for (const path of ['./?leak', './icon.png?leak', './leak', OTHER]) {
                 const one = document.createElement(name);
                 one.rel = 'stylesheet';
                 one[at] = path;
@@ -362,6 +368,9 @@ def test_nothing_is_asked_or_sent_after_load(page, server, tmp_path):
         try { new WebSocket(`ws://${location.host || '127.0.0.1'}/?leak`); } catch {}
         return words;
     }"""
+    tries = tries.replace(
+        'OTHER', f'"http://localhost:{server.server_address[1]}/leak"'
+    )
     assert page.evaluate(tries) == dict(fetch=False, code=False)
     (worker,) = [one for one in page.workers if one.url.startswith('blob:')]
     inside = tries.replace("'./", f"'{server.address}")
@@ -375,9 +384,16 @@ def test_it_answers_without_a_server_after_the_first_visit(
 ):
     Image.fromarray(picture(300, 400)).save(tmp_path / 'photo.png')
     context = browser.new_context()
-    with serving(server.site) as short:
+    site = shutil.copytree(server.site, tmp_path / 'site')
+    (site / 'docs').mkdir()
+    (site / 'docs' / 'index.html').write_text('<p>another page')
+    with serving(site, Vary='Accept, Origin') as short:
         tab = opened(context, short)
         first = give(tab, tmp_path / 'photo.png')
+        beside = context.new_page()
+        beside.goto(short.address + 'docs/index.html')
+        assert beside.text_content('p') == 'another page'
+        beside.close()
     assert tab.get_attribute('html', 'data-state') == 'offline'
     assert sum('student-1.onnx' in one for one in short.asked) == 1
     for address in ('', 'index.html', '?start'):
@@ -412,7 +428,9 @@ def test_what_cannot_be_read_is_said(page, tmp_path):
     data = made['plain.png']
     middle = len(data) // 2
     damaged = data[:middle] + bytes(200) + data[middle + 200 :]
-    assert isinstance(said('damaged.png', damaged), str | list)
+    with pytest.raises(UserError):
+        read_rgb(damaged)
+    assert isinstance(said('damaged.png', damaged), str)
     assert '21.0 MB, more than the 20 MB' in said('long.jpg', bytes(21_000_000))
     file = io.BytesIO()
     Image.new('1', (10_000, 10_000)).save(file, 'PNG')
@@ -486,3 +504,38 @@ def test_runtime_from_a_file_and_without_a_network(runtime, tmp_path, monkeypatc
         web.runtime_files(folder)
     with pytest.raises(UserError, match='has no ort.wasm'):
         web.runtime_files(tmp_path / 'nowhere.tgz')
+    # a cut archive is one line; a damaged cache is made anew; without one it works too
+    (tmp_path / 'cut.tgz').write_bytes(packed.read_bytes()[:2_000_000])
+    with pytest.raises(UserError, match='cut.tgz has no ort.wasm'):
+        web.runtime_files(tmp_path / 'cut.tgz')
+    kept = tmp_path / 'cache' / 'hkd_mm' / web.RUNTIME / name
+    kept.write_bytes(b'damaged')
+    with pytest.raises(UserError, match='npm is not installed'):
+        web.runtime_files()
+    assert web.runtime_files(packed) == known and kept.read_bytes() == data
+    monkeypatch.setenv('XDG_CACHE_HOME', '/proc/nowhere')
+    assert web.runtime_files(packed) == known
+
+
+def test_a_site_is_written_again_beside_files_of_others(runtime, students, tmp_path):
+    site = web.write_site(students, tmp_path / 'site')
+    stays = site / 'CNAME', site / '.git' / 'HEAD'
+    for path in stays:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('mine')
+    (tmp_path / 'link').symlink_to(site)
+    web.write_site(students[:1], tmp_path / 'link')
+    assert (tmp_path / 'link').is_symlink()
+    assert [path.read_text() for path in stays] == ['mine'] * 2
+    assert len(list(site.glob('student-*.onnx'))) == 1
+    for name, known in json.loads((site / 'site.json').read_text())['files'].items():
+        assert web._hash((site / name).read_bytes()) == known['sha256']
+    with pytest.raises(UserError, match='holds something else'):
+        web.write_site(students, site / '.git')
+
+
+def test_the_page_shows_the_terms_of_the_weights(runtime, tmp_path):
+    found = SkinClassifier(web.pretrained_folder(), backend='onnx')
+    site = web.write_site([('ham10000', found)], tmp_path / 'site')
+    (student,) = json.loads((site / 'site.json').read_text())['students']
+    assert 'Tschandl' in student['terms'] and 'CC BY-NC 4.0' in student['terms']

@@ -38,20 +38,25 @@ async function hash(bytes) {
 // A file of the site, checked, kept for later visits.
 async function load(path, cache, onBytes) {
   const known = await cache?.match(path);
-  const answer = known ?? await fetch(path);
+  const answer = known ?? await fetch(path, {cache: 'no-cache'});
   if (!answer.ok) throw new Error(`${path} cannot be loaded (${answer.status})`);
   const bytes = new Uint8Array(site.files[path].bytes);
   let at = 0;
   for (const reader = answer.body.getReader(); ;) {
     const {done, value} = await reader.read();
     if (done) break;
-    if (at + value.length > bytes.length) throw new Error(`${path} is longer than known`);
-    bytes.set(value, at);
+    const rest = value.subarray(0, bytes.length - at);
+    bytes.set(rest, at);
     at += value.length;
+    if (rest.length < value.length) break; // longer than known
     onBytes(value.length);
   }
   const right = at === bytes.length &&
     (!isSecureContext || await hash(bytes) === site.files[path].sha256);
+  if (!right && known) { // damaged, or of another time
+    await cache.delete(path);
+    return load(path, cache, () => {});
+  }
   if (!right) throw new Error(`${path} is not the file of this site; reload the page`);
   if (cache && !known) await cache.put(path, new Response(bytes));
   return bytes;
@@ -159,7 +164,7 @@ function showStudents() {
     const rule = probability === null ? 'never confident' :
       `confident from ${percent(probability)} on (on validation ${percent(coverage)} of ` +
       `the photographs, ${percent(accuracy)} of them right)`;
-    const about = `${one.name}: ${one.architecture}; ${rule}; licence: ${one.licence}`;
+    const about = `${one.name}: ${one.architecture}; ${rule}; licence: ${one.licence}. ${one.terms}`;
     return made('li', {textContent: about});
   }));
 }

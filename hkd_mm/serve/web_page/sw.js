@@ -11,7 +11,8 @@ async function fetched(path) {
   const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
   const found = Array.from(digest, (one) => one.toString(16).padStart(2, '0')).join('');
   if (found !== FILES[path]) throw new Error(`${path} is not the file of this site`);
-  return new Response(bytes, {headers: answer.headers});
+  const kind = answer.headers.get('content-type') ?? ''; // no Vary, which may match nothing
+  return new Response(bytes, {headers: {'content-type': kind}});
 }
 
 async function install() {
@@ -32,8 +33,10 @@ async function activate() {
 async function respond(request) {
   const cache = await caches.open(NAME);
   const url = new URL(request.url);
-  const path = url.pathname.endsWith('/index.html') ? './' : request;
-  return (await cache.match(path, {ignoreSearch: true})) ?? fetch(request);
+  const home = new URL('index.html', self.registration.scope).pathname;
+  const path = url.pathname === home ? './' : request;
+  const known = await cache.match(path, {ignoreSearch: true, ignoreVary: true});
+  return known ?? fetch(request);
 }
 
 self.addEventListener('install', (event) => event.waitUntil(install()));
