@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from exported import WITHOUT_TRAINING, export_tiny
+from exported import WITHOUT_TRAINING
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -54,10 +54,6 @@ def project_copy(tmp_path_factory) -> Path:
     for name in project_files():
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, copy / name)
-    folder = copy / 'models/ham10000_small'
-    if not folder.exists() and importlib.util.find_spec('onnx'):
-        export_tiny(folder)
-        (folder / 'LICENSE').write_text('none')
     remains = copy / 'build/lib/hkd_mm'
     remains.mkdir(parents=True)
     (remains / 'deleted_long_ago.py').write_text('')

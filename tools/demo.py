@@ -22,8 +22,8 @@ def parse_args(argv=None) -> argparse.Namespace:
         nargs='*',
         metavar='[NAME=]PATH',
         help='such as teacher and student: work dirs of runs (their export '
-        'is taken where there is one) or exported folders (default: ham10000, '
-        'the student that comes with hkd_mm)',
+        'is taken where there is one), exported folders, or ham10000, the '
+        'student that comes with hkd_mm (the default)',
     )
     parser.add_argument('--host', default='127.0.0.1')
     parser.add_argument('--port', type=int, default=7860)

@@ -31,6 +31,11 @@ def pretrained_folder(
     )
 
 
+def folder_of(path: str) -> str | Path:
+    """The folder of a student that comes with hkd_mm, by name; else the path."""
+    return pretrained_folder(path) if path in PRETRAINED else path
+
+
 def introduction(manifest: Manifest, name: str = DEFAULT) -> str:
     """Describe a student in one line: its classes, licence, and what it is not."""
     return (

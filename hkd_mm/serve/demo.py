@@ -8,10 +8,11 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.pretrained import DEFAULT, introduction, pretrained_folder
+from hkd_mm.inference import pretrained
 from hkd_mm.inference.student import named
 from hkd_mm.io.images import decode, reading
 from hkd_mm.lazy import require
@@ -43,13 +44,15 @@ def main(
     allowed_host: Sequence[str] = (),
 ) -> None:
     """Serve as the command line says, until Ctrl-C."""
-    if networks:  # the student that comes with hkd_mm has no weights for torch
+    if {*networks} - {*pretrained.PRETRAINED}:  # these have no weights for torch
         require('pytorch_grad_cam', 'the page', '"grad-cam>=1.5"')
     if not _ROOT.fullmatch(root_path):
         raise UserError(f'--root-path {root_path}: write it as /NAME, without a / last')
     hosts = hosts_of(host, allowed_host)
     check_address(host, port)
-    sides = [Side(*_named(text)) for text in networks] or [_pretrained()]
+    sides = [Side(*_named(text)) for text in networks or [pretrained.DEFAULT]]
+    if not networks:
+        print(pretrained.introduction(sides[0].classifier.student.manifest))
     most, pixels = round(1e6 * max_megabytes), round(1e6 * max_megapixels)
     app = Page(sides, most, pixels, hosts, root_path)
     if host not in _LOCAL:
@@ -60,15 +63,9 @@ def main(
     os._exit(0)  # Python takes seconds to forget torch; nothing is to be saved
 
 
-def _named(text: str) -> tuple[str, str]:
+def _named(text: str) -> tuple[str, str | Path]:
     name, path = named(text)
-    return name or os.path.basename(path) or path, path
-
-
-def _pretrained() -> Side:
-    side = Side(DEFAULT, pretrained_folder(remedy='name the work dir of a run'))
-    print(introduction(side.classifier.student.manifest))
-    return side
+    return name or os.path.basename(path) or path, pretrained.folder_of(path)
 
 
 def check_address(host: str, port: int) -> None:

@@ -16,10 +16,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jinja2 import Environment
 
 from hkd_mm.inference import backends
 from hkd_mm.inference.classifier import Answer, SkinClassifier
+from hkd_mm.lazy import require
 
 _TIMED = 5  # answers to one image
 _SIDE = 320  # pixels of a picture
@@ -123,7 +123,8 @@ def _file(name: str) -> str:
 
 
 def _render(name: str, **values: Any) -> str:
-    return Environment(autoescape=True).from_string(_file(name)).render(values)
+    jinja2 = require('jinja2', 'the page', '"jinja2>=3"')
+    return jinja2.Environment(autoescape=True).from_string(_file(name)).render(values)
 
 
 def page(titles: Sequence[str], most_bytes: int, root_path: str) -> str:

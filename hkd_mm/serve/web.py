@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from hkd_mm.errors import UserError
+from hkd_mm.inference import pretrained
 from hkd_mm.inference.classifier import SkinClassifier
-from hkd_mm.inference.pretrained import DEFAULT, introduction, pretrained_folder
 from hkd_mm.inference.student import named
 from hkd_mm.io.files import replacing
 
@@ -37,7 +37,9 @@ _SITE = 'site.json'
 
 def main(students: Sequence[str], out: str, runtime: str | None = None) -> None:
     """Write the site that the command line asks for."""
-    sides = [_student(text) for text in students] or [_pretrained()]
+    sides = [_student(text) for text in students or [pretrained.DEFAULT]]
+    if not students:
+        print(pretrained.introduction(sides[0][1].student.manifest))
     folder = write_site(sides, out, runtime)
     size = sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
     print(f'wrote {folder}, {size / 1e6:.1f} MB: any https host can serve it')
@@ -46,14 +48,9 @@ def main(students: Sequence[str], out: str, runtime: str | None = None) -> None:
 
 def _student(text: str) -> tuple[str, SkinClassifier]:
     name, path = named(text)
-    found = SkinClassifier(path, backend='onnx')
-    return name or found.student.manifest.name, found
-
-
-def _pretrained() -> tuple[str, SkinClassifier]:
-    found = SkinClassifier(pretrained_folder(), backend='onnx')
-    print(introduction(found.student.manifest))
-    return DEFAULT, found
+    found = SkinClassifier(pretrained.folder_of(path), backend='onnx')
+    known = path if path in pretrained.PRETRAINED else found.student.manifest.name
+    return name or known, found
 
 
 def write_site(

@@ -15,7 +15,6 @@ from hkd_mm.apis import Segmentor, SkinClassifier
 from hkd_mm.errors import UserError
 from hkd_mm.inference.manifest import read_manifest
 from hkd_mm.inference.pretrained import (
-    DEFAULT,
     PRETRAINED,
     ROOTS,
     introduction,
@@ -66,11 +65,6 @@ def test_the_repository_comes_before_the_installation(tmp_path, monkeypatch, exp
     assert ROOTS == (ROOT / 'models', ROOT / 'hkd_mm/.mim/models')
 
 
-# of the folder itself, as soon as it is there
-real = pytest.mark.skipif(
-    not (ROOT / 'models' / PRETRAINED[DEFAULT] / 'manifest.json').is_file(),
-    reason='no student comes with this copy yet',
-)
 _ALONE = f"""{WITHOUT_TRAINING}
 from hkd_mm.apis import SkinClassifier
 [image] = sys.argv[1:]
@@ -78,7 +72,6 @@ print(SkinClassifier.from_pretrained('ham10000')(image).best)
 """
 
 
-@real
 @pytest.mark.parametrize('name', PRETRAINED)
 def test_the_files_are_small_listed_and_licensed(name):
     folder = ROOT / 'models' / PRETRAINED[name]
@@ -102,7 +95,6 @@ def test_the_files_are_small_listed_and_licensed(name):
     assert len(introduction(manifest).splitlines()) == 1
 
 
-@real
 def test_the_student_classifies_a_drawn_lesion(tmp_path):
     image = Image.new('RGB', (600, 450), (226, 178, 160))
     draw = ImageDraw.Draw(image)
@@ -123,3 +115,14 @@ def test_the_student_classifies_a_drawn_lesion(tmp_path):
         check=True,
     )
     assert ran.stdout.split() == [classifier(tmp_path / 'lesion.png').best]
+
+
+def test_pages_take_it_by_name_beside_others(exported):
+    from hkd_mm.serve import demo, web
+
+    title, folder = demo._named('ham10000')
+    assert (title, folder) == ('ham10000', pretrained_folder())
+    assert demo._named(f'mine={exported}') == ('mine', str(exported))
+    for text, name in (('ham10000', 'ham10000'), ('small=ham10000', 'small')):
+        found, student = web._student(text)
+        assert found == name and student.classes[0] == 'akiec'

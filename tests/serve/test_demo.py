@@ -446,7 +446,7 @@ def test_without_a_run_the_student_of_hkd_mm_opens(
     assert shown.count('data:image/jpeg') == 1 and 'not calibrated' not in shown
     (pretrained / 'manifest.json').unlink()
     assert tool('demo')(['--port', port]) == 2
-    assert capsys.readouterr().err.endswith('; name the work dir of a run\n')
+    assert capsys.readouterr().err.endswith('; give a folder of tools/export.py\n')
 
 
 def test_one_photograph_is_looked_at_at_a_time(monkeypatch):

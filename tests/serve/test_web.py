@@ -535,7 +535,7 @@ def test_a_site_is_written_again_beside_files_of_others(runtime, students, tmp_p
 
 
 def test_the_page_shows_the_terms_of_the_weights(runtime, tmp_path):
-    found = SkinClassifier(web.pretrained_folder(), backend='onnx')
+    found = SkinClassifier(web.pretrained.folder_of('ham10000'), backend='onnx')
     site = web.write_site([('ham10000', found)], tmp_path / 'site')
     (student,) = json.loads((site / 'site.json').read_text())['students']
     assert 'Tschandl' in student['terms'] and 'CC BY-NC 4.0' in student['terms']
