@@ -20,7 +20,7 @@ from hkd_mm.io.schema import plain, validate
 from hkd_mm.version import __version__
 
 _PACKAGES = (
-    'torch torchvision timm numpy scikit-learn onedl-mmengine mmengine '
+    'torch torchvision timm numpy scikit-learn onnxruntime onedl-mmengine mmengine '
     'onedl-mmcv mmcv mmcv-lite onedl-mmpretrain mmpretrain mmrazor'
 ).split()
 

@@ -1,13 +1,10 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Time networks, runtime by runtime, in turns."""
 
-import os
-import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import torch
 from rich.console import Console
 
 from hkd_mm.config.compose import compose_config
+from hkd_mm.engine.environment import collect_environment
 from hkd_mm.engine.run_files import STUDENT, finished_run
 from hkd_mm.errors import UserError
 from hkd_mm.experiments.run_folders import write_json
@@ -26,7 +24,6 @@ from hkd_mm.inference.student import named
 from hkd_mm.io.input_spec import InputSpec
 from hkd_mm.io.progress import Progress, default_workers
 from hkd_mm.serve.latency_rounds import RUNTIMES, Job, Timing, measure
-from hkd_mm.version import __version__
 
 _CALIBRATION = 4  # batches; scales decide nothing about time
 _GRAPHS = dict(onnx='fp32', int8='int8')  # runtime -> kind of a manifest
@@ -152,14 +149,7 @@ def main(out: str | None, **options) -> None:
     rows = latency(**options)
     if out:
         command = ' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        machine = dict(
-            processor=platform.processor() or platform.machine(),
-            cores=os.cpu_count(),
-            system=platform.system(),
-            torch=_version('torch'),
-            onnxruntime=_version('onnxruntime'),
-            hkd_mm=__version__,
-        )
+        machine = collect_environment()
         write_json(Path(out), dict(command=command, machine=machine, rows=rows))
 
 
@@ -290,14 +280,6 @@ def _number(value: float | None) -> str:
     if value is None:
         return '-'
     return f'{value:.3g}' if value < 100 else f'{value:.0f}'
-
-
-def _version(package: str) -> str | None:
-    """None where it is not installed: then it was not timed either."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _write_reports(

@@ -254,4 +254,6 @@ def test_a_network_is_timed_in_torch_and_in_onnx(tiny_configs, tool, capsys):
     # a program without torch is smaller
     assert rows['onnx']['peak_bytes'] < rows['eager']['peak_bytes'] / 2
     assert rows['onnx']['file_bytes'] > 0 < rows['int8']['file_bytes']
+    machine = told['machine']
+    assert machine['cpu_cores'] and {'torch', 'onnxruntime'} <= set(machine['packages'])
     assert 'times faster: than small in eager' in capsys.readouterr().out
