@@ -3,6 +3,7 @@
 
 import io
 import os
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
@@ -311,3 +312,20 @@ def prepare_stored(
     pixels = read_stored(source, spec.channels, spec.bits, max_pixels)
     small = resize(pixels, spec.size).reshape(*spec.size, spec.channels)
     return normalised(small.transpose(2, 0, 1), spec), pixels.shape[:2]
+
+
+def data_uri(rgb: np.ndarray, side: int = 128) -> str:
+    """A small JPEG of (H, W, 3) uint8 for a page; ``side`` pixels at most."""
+    picture = Image.fromarray(rgb)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    picture.save(stream, 'JPEG', quality=80)
+    return f'data:image/jpeg;base64,{b64encode(stream.getvalue()).decode()}'
+
+
+def overlaid(rgb: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """A heat map (H, W) in [0, 1] on an image (H, W, 3) uint8."""
+    from matplotlib import colormaps
+
+    colours = 255 * colormaps['inferno'](heat)[..., :3]
+    return (0.5 * rgb + 0.5 * colours).round().astype(np.uint8)

@@ -8,13 +8,13 @@ from plotly import graph_objects as go
 from torch.nn import functional as F
 
 from hkd_mm.datasets.splits import balanced_choice
-from hkd_mm.engine.hooks.picture_hooks import as_rgb, data_uri, outlined, overlaid
+from hkd_mm.engine.hooks.picture_hooks import as_rgb, outlined
 from hkd_mm.engine.student_loading import load_student
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.agreement import teacher_only_correct
 from hkd_mm.evaluation.significance import bootstrap_mean
 from hkd_mm.inference.segmentor import Segmentor
-from hkd_mm.io.images import read_stored
+from hkd_mm.io.images import data_uri, overlaid, read_stored
 from hkd_mm.io.input_spec import windowed
 from hkd_mm.lazy import require
 from hkd_mm.models.networks.heat_maps import heat_maps, overlap

@@ -44,7 +44,7 @@ def main(
     allowed_host: Sequence[str] = (),
 ) -> None:
     """Serve as the command line says, until Ctrl-C."""
-    if {*networks} - {*pretrained.PRETRAINED}:  # these have no weights for torch
+    if {named(one)[1] for one in networks} - {*pretrained.PRETRAINED}:  # without torch
         require('pytorch_grad_cam', 'the page', '"grad-cam>=1.5"')
     if not _ROOT.fullmatch(root_path):
         raise UserError(f'--root-path {root_path}: write it as /NAME, without a / last')

@@ -19,6 +19,7 @@ import numpy as np
 
 from hkd_mm.inference import backends
 from hkd_mm.inference.classifier import Answer, SkinClassifier
+from hkd_mm.io.images import data_uri, overlaid
 from hkd_mm.lazy import require
 
 _TIMED = 5  # answers to one image
@@ -159,8 +160,6 @@ def answers(looks: Sequence[Look]) -> str:
 
 def _pictures(look: Look) -> list[tuple[str, str]]:
     """Data URIs and captions."""
-    from hkd_mm.engine.hooks.picture_hooks import data_uri, overlaid
-
     seen = _sized(look.seen)
     found = [(data_uri(seen, _SIDE), 'model input')]
     if look.heat is not None:

@@ -16,12 +16,12 @@ from processes import ForkedTool
 from hkd_mm.engine.student_export import student_config
 from hkd_mm.errors import UserError
 from hkd_mm.experiments import child_processes
+from hkd_mm.io.images import data_uri
 from hkd_mm.registry import MODELS
 from hkd_mm.report.classes import calibration_section
 from hkd_mm.report.data import gather
 from hkd_mm.report.page import Pictures
 from hkd_mm.report.pictures import (
-    data_uri,
     grad_cam_section,
     image_as_rgb,
     lost_section,

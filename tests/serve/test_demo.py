@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from exported import WITHOUT_TRAINING
 from PIL import Image
 
 from hkd_mm.errors import UserError
@@ -444,9 +445,30 @@ def test_without_a_run_the_student_of_hkd_mm_opens(
     status, shown = ask(body=[file_of(photograph())], page=pages[0])
     assert status == 200 and 'ham10000' in shown and '(onnx)' in shown
     assert shown.count('data:image/jpeg') == 1 and 'not calibrated' not in shown
+    assert tool('demo')(['small=ham10000', '--port', port]) == 0
+    assert [one.title for one in pages[1].sides] == ['small']
+    monkeypatch.setitem(sys.modules, 'jinja2', None)
+    assert tool('demo')(['--port', port]) == 2
+    assert 'needs jinja2 ' in capsys.readouterr().err
     (pretrained / 'manifest.json').unlink()
     assert tool('demo')(['--port', port]) == 2
     assert capsys.readouterr().err.endswith('; give a folder of tools/export.py\n')
+
+
+_ALONE = f"""{WITHOUT_TRAINING}
+import numpy
+from hkd_mm.inference.pretrained import pretrained_folder
+from hkd_mm.serve.demo_page import Side, answers
+side = Side('small', pretrained_folder())
+print(answers([side.look(numpy.full((90, 90, 3), 200, numpy.uint8))]))
+"""
+
+
+def test_it_answers_without_torch():
+    command = [sys.executable, '-c', _ALONE]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert 'small' in ran.stdout and ran.stdout.count('data:image/jpeg') == 1
 
 
 def test_one_photograph_is_looked_at_at_a_time(monkeypatch):

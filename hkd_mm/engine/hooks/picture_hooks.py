@@ -1,9 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Pictures of tested images with truth and prediction."""
 
-import base64
 import hashlib
-import io
 import re
 from functools import partial
 from pathlib import Path
@@ -95,23 +93,6 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
         image = 255 * (values - low) / max(float(high - low), 1.0)
         image = image.round().astype(np.uint8)
     return np.repeat(image, 3, -1) if image.shape[-1] == 1 else image
-
-
-def data_uri(rgb: np.ndarray, side: int = 128) -> str:
-    """A small JPEG of (H, W, 3) uint8 for a page; ``side`` pixels at most."""
-    picture = Image.fromarray(rgb)
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    stream = io.BytesIO()
-    picture.save(stream, 'JPEG', quality=80)
-    return f'data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}'
-
-
-def overlaid(rgb: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A heat map (H, W) in [0, 1] on an image (H, W, 3) uint8."""
-    from matplotlib import colormaps
-
-    colours = 255 * colormaps['inferno'](heat)[..., :3]
-    return (0.5 * rgb + 0.5 * colours).round().astype(np.uint8)
 
 
 def draw_panels(
