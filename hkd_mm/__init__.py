@@ -81,6 +81,8 @@ def begin_training() -> None:
 
 
 wait_passively()
+# else importing it writes a device id, and names of models are sent to Microsoft
+os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
 _begun = False
 if sys.modules.get('mmengine'):  # a config of MMEngine imports this package
     begin_training()

@@ -66,6 +66,7 @@ class OnnxBackend:
                 f'device {device!r}: this ONNX Runtime cannot use it; leave '
                 'it out for the CPU, or pip install onnxruntime-gpu for cuda'
             )
+        runtime.disable_telemetry_events()  # of Windows, and where it came before us
         options = runtime.SessionOptions()
         options.log_severity_level = 4  # errors come as exceptions
         if threads is not None:

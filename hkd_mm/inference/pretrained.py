@@ -1,6 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Students that come with hkd_mm, by name."""
 
+import os
+import warnings
 from pathlib import Path
 
 from hkd_mm.errors import UserError
@@ -33,7 +35,14 @@ def pretrained_folder(
 
 def folder_of(path: str) -> str | Path:
     """The folder of a student that comes with hkd_mm, by name; else the path."""
-    return pretrained_folder(path) if path in PRETRAINED else path
+    if path not in PRETRAINED:
+        return path
+    if os.path.exists(path):
+        warnings.warn(
+            f'{path} is the student that comes with hkd_mm; write ./{path} for what '
+            'has that name in this folder'
+        )
+    return pretrained_folder(path)
 
 
 def introduction(manifest: Manifest, name: str = DEFAULT) -> str:

@@ -18,7 +18,7 @@ from hkd_mm.errors import UserError, first_line
 from hkd_mm.inference import backends
 from hkd_mm.inference.folder import find_images
 from hkd_mm.inference.manifest import FILE, ClassifierManifest, Manifest, read_manifest
-from hkd_mm.inference.pretrained import PRETRAINED, pretrained_folder
+from hkd_mm.inference.pretrained import PRETRAINED, folder_of
 from hkd_mm.io.images import Source
 from hkd_mm.io.input_spec import InputSpec
 from hkd_mm.lazy import require
@@ -227,14 +227,7 @@ def _local_folder(
     name: str | os.PathLike, backend: str | None, precision: str, revision: str | None
 ) -> Path:
     """Return a folder of this machine, or fetch one unless it is cached."""
-    if isinstance(name, str) and name in PRETRAINED:
-        if os.path.exists(name):
-            warnings.warn(
-                f'{name} is the student that comes with hkd_mm; write ./{name} for '
-                'what has that name in this folder'
-            )
-        return pretrained_folder(name)
-    path, name = Path(name).expanduser(), str(name)
+    path, name = Path(folder_of(name)).expanduser(), str(name)
     if path.exists():
         return path
     if not _NAME.fullmatch(name):

@@ -107,17 +107,23 @@ def test_the_student_classifies_a_drawn_lesion(tmp_path):
     assert probabilities.shape == (1, 7) and abs(probabilities.sum() - 1) < 1e-5
     blank = classifier.probabilities(np.full((90, 90, 3), 226, np.uint8))
     assert np.abs(probabilities - blank).max() > 1e-3  # the image matters
+    # ONNX Runtime keeps no device id and sends nothing, as it else does
+    unset = ('CI', 'ORT_DISABLE_TELEMETRY', 'ORT_RUNNING_UNIT_TESTS', 'XDG_CACHE_HOME')
+    kept = {key: value for key, value in os.environ.items() if key not in unset}
+    (tmp_path / 'home').mkdir()
     ran = subprocess.run(
         [sys.executable, '-c', _ALONE, tmp_path / 'lesion.png'],
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        env=dict(kept, PYTHONPATH=str(ROOT), HOME=str(tmp_path / 'home')),
         capture_output=True,
         text=True,
         check=True,
     )
     assert ran.stdout.split() == [classifier(tmp_path / 'lesion.png').best]
+    assert [*(tmp_path / 'home').rglob('*deviceid*')] == []
+    assert [*(tmp_path / 'home').rglob('onnxruntime*')] == []
 
 
-def test_pages_take_it_by_name_beside_others(exported):
+def test_pages_take_it_by_name_beside_others(exported, in_tmp):
     from hkd_mm.serve import demo, web
 
     title, folder = demo._named('ham10000')
@@ -126,3 +132,7 @@ def test_pages_take_it_by_name_beside_others(exported):
     for text, name in (('ham10000', 'ham10000'), ('small=ham10000', 'small')):
         found, student = web._student(text)
         assert found == name and student.classes[0] == 'akiec'
+    os.symlink(exported, in_tmp / 'ham10000')
+    with pytest.warns(UserWarning, match=r'write \./ham10000 for what has'):
+        assert demo._named('ham10000') == ('ham10000', pretrained_folder())
+    assert demo._named('./ham10000') == ('ham10000', './ham10000')
