@@ -21,10 +21,15 @@ def parse_args(argv=None) -> argparse.Namespace:
         'students',
         nargs='*',
         metavar='[NAME=]EXPORT_DIR',
-        help='one or two folders of tools/export.py (default: ham10000, the student '
-        'that comes with hkd_mm)',
+        help='one or two folders of tools/export.py, or ham10000, the student that '
+        'comes with hkd_mm (the default)',
     )
-    parser.add_argument('--out', required=True, metavar='SITE', help='a new folder')
+    parser.add_argument(
+        '--out',
+        required=True,
+        metavar='SITE',
+        help='a new folder, or a site to write again; files of others in it stay',
+    )
     parser.add_argument(
         '--runtime',
         metavar='FOLDER_OR_TGZ',

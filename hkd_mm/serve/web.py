@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,9 +21,10 @@ from hkd_mm.errors import UserError
 from hkd_mm.inference import pretrained
 from hkd_mm.inference.classifier import SkinClassifier
 from hkd_mm.inference.student import named
-from hkd_mm.io.files import replacing
+from hkd_mm.io.files import read_record, replacing
 
 RUNTIME = 'onnxruntime-web@1.30.0'  # of npm, MIT
+_REMEDY = f'type "npm pack {RUNTIME}" and give what it writes: --runtime FILE.tgz'
 _RUNTIME_FILES = {  # of its folder ``dist`` -> SHA-256
     'ort.wasm.bundle.min.mjs': '11e64bd8ffe11bd1a2a2f0d6275fdfbb'
     'ba7262f0b76b99b53d228a8a22ef3d90',
@@ -62,27 +63,27 @@ def write_site(
 
     Args:
         students: of the ONNX backend, in float32.
-        out: a new or empty folder, or a site written before, whose files are replaced;
-            others in it stay.
+        out: a new or empty folder, or that of a site written before, whose files are
+            replaced, or all stay where that fails; other files in it stay.
         runtime: as of :func:`runtime_files`.
 
     Raises:
         UserError: a student or folder that cannot be used, or no runtime.
     """
-    out = Path(out).expanduser()
-    if out.exists() and not (out / _SITE).is_file():
-        if not out.is_dir() or any(out.iterdir()):
-            raise UserError(f'--out {out} holds something else; give a new folder')
+    out = Path(out).expanduser().resolve()
+    old = _listed(out)
     content = {f'ort/{k}': v for k, v in runtime_files(runtime).items()}
     parts = dict(zip(('runtime', 'wasm'), content), worker=_WORKERS)
     described = [_described(*student) for student in students]
-    for one, (_, student) in zip(described, students):
-        one['file'] = f'student-{len(content) - 1}.onnx'
+    for i, (one, (_, student)) in enumerate(zip(described, students), 1):
+        one['file'] = f'student-{i}.onnx'
         content[one['file']] = student.student.weights.read_bytes()
-        licence = student.student.weights.with_name('LICENSE')
-        one['terms'] = licence.read_text('utf-8') if licence.is_file() else ''
+        if (licence := student.student.weights.with_name('LICENSE')).is_file():
+            one['terms'] = f'student-{i}.licence.txt'
+            content[one['terms']] = licence.read_bytes()
     content.update((name, _own(name)) for name in (*_OWN, *_WORKERS))
-    page = content['index.html'].decode()
+    script = f'page.js?{_hash(content["page.js"])}'  # caches may hold an older one
+    page = content['index.html'].decode().replace('page.js', script)
     for key in ('name', 'notice'):
         text = ' and '.join(dict.fromkeys(one[key] for one in described))
         page = page.replace(f'[[{key}]]', html.escape(text))
@@ -93,18 +94,38 @@ def write_site(
     content[_SITE] = json.dumps(site, indent=1).encode()
     hashes = {k: _hash(v) for k, v in content.items()}
     hashes['./'] = hashes.pop('index.html')
-    head = (
-        f'const VERSION = "{site["version"]}";\nconst FILES = {json.dumps(hashes)};\n'
-    )
+    head = f'const VERSION = "{site["version"]}"; const FILES = {json.dumps(hashes)};\n'
     content['sw.js'] = head.encode() + _own('sw.js')
+    if clash := [k for k in content if k not in old and (out / k).exists()]:
+        raise UserError(f'--out {out} holds {clash[0]} of others; give a new folder')
     (out / 'ort').mkdir(parents=True, exist_ok=True)
-    for name, data in content.items():  # those that name the others last
-        with replacing(out / name) as file:
-            file.write(data)
-    for path in out.glob('student-*.onnx'):
-        if path.name not in content:
-            path.unlink()
+    try:
+        _write(out, content, old)
+    except BaseException:
+        _write(out, old, content)
+        raise
     return out
+
+
+def _listed(out: Path) -> dict[str, bytes]:
+    """The files of the site that ``out`` holds, without others."""
+    site = read_record(out / _SITE)
+    if not {'parts', 'students', 'files'} <= site.keys():
+        if out.is_file() or any(path.is_file() for path in out.rglob('*')):
+            raise UserError(f'--out {out} holds something else; give a new folder')
+        return {}
+    paths = {name: (out / name).resolve() for name in (*site['files'], _SITE, 'sw.js')}
+    inside = {k: v for k, v in paths.items() if v.is_file() and out in v.parents}
+    return {name: path.read_bytes() for name, path in inside.items()}
+
+
+def _write(out: Path, content: dict[str, bytes], before: dict[str, bytes]) -> None:
+    """Write all files, then let each take its name; remove others that were before."""
+    with ExitStack() as written:
+        for name, data in reversed(content.items()):  # they are left the other way
+            written.enter_context(replacing(out / name)).write(data)
+    for name in before.keys() - content.keys():
+        (out / name).unlink(missing_ok=True)
 
 
 def _own(name: str) -> bytes:
@@ -144,8 +165,8 @@ def runtime_files(source: str | os.PathLike | None = None) -> dict[str, bytes]:
     """
     base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
     cache = Path(base) / 'hkd_mm' / RUNTIME
-    if source is None and all((cache / name).is_file() for name in _RUNTIME_FILES):
-        with suppress(UserError):  # damaged, so it is fetched again
+    if source is None:
+        with suppress(UserError):  # absent or damaged, so it is fetched
             return _read_runtime(cache)
     with tempfile.TemporaryDirectory() as folder:
         found = _read_runtime(Path(source or _fetch(folder)).expanduser())
@@ -165,10 +186,7 @@ def _fetch(folder: str) -> Path:
         if done.returncode == 0:
             return next(Path(folder).glob('*.tgz'))
         reason = next(filter(None, done.stderr.splitlines()), 'npm failed')
-    raise UserError(
-        f'{RUNTIME} cannot be fetched ({reason}); with a network and npm, type '
-        f'"npm pack {RUNTIME}" and give the file that it writes: --runtime FILE.tgz'
-    )
+    raise UserError(f'{RUNTIME} cannot be fetched ({reason}); {_REMEDY}')
 
 
 def _read_runtime(source: Path) -> dict[str, bytes]:
@@ -185,8 +203,5 @@ def _read_runtime(source: Path) -> dict[str, bytes]:
         except (OSError, EOFError, tarfile.TarError, zlib.error, KeyError) as error:
             why = str(error)
         if _hash(found.get(name, b'')) != known:
-            raise UserError(
-                f'{source} has no {name} of {RUNTIME} ({why}); type "npm pack '
-                f'{RUNTIME}" and give the file that it writes: --runtime FILE.tgz'
-            )
+            raise UserError(f'{source} has no {name} of {RUNTIME} ({why}); {_REMEDY}')
     return found

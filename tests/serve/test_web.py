@@ -3,6 +3,7 @@
 
 import io
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -365,12 +366,12 @@ def test_nothing_is_asked_or_sent_after_load(page, server, tmp_path):
         }
         try { await import('./page.js?leak'); words.code = true; }
         catch { words.code = false; }
-        try { new WebSocket(`ws://${location.host || '127.0.0.1'}/?leak`); } catch {}
+        try { new WebSocket(SOCKET); } catch {}
         return words;
     }"""
-    tries = tries.replace(
-        'OTHER', f'"http://localhost:{server.server_address[1]}/leak"'
-    )
+    port = server.server_address[1]
+    for name, place in ('OTHER', 'http://localhost'), ('SOCKET', 'ws://127.0.0.1'):
+        tries = tries.replace(name, f'"{place}:{port}/leak"')
     assert page.evaluate(tries) == dict(fetch=False, code=False)
     (worker,) = [one for one in page.workers if one.url.startswith('blob:')]
     inside = tries.replace("'./", f"'{server.address}")
@@ -387,7 +388,7 @@ def test_it_answers_without_a_server_after_the_first_visit(
     site = shutil.copytree(server.site, tmp_path / 'site')
     (site / 'docs').mkdir()
     (site / 'docs' / 'index.html').write_text('<p>another page')
-    with serving(site, Vary='Accept, Origin') as short:
+    with serving(site, Vary='*') as short:
         tab = opened(context, short)
         first = give(tab, tmp_path / 'photo.png')
         beside = context.new_page()
@@ -512,30 +513,144 @@ def test_runtime_from_a_file_and_without_a_network(runtime, tmp_path, monkeypatc
     kept.write_bytes(b'damaged')
     with pytest.raises(UserError, match='npm is not installed'):
         web.runtime_files()
+    damaged = bytearray(packed.read_bytes())
+    damaged[1_000_000:1_001_000] = bytes(1000)
+    (tmp_path / 'damaged.tgz').write_bytes(damaged)
+    with pytest.raises(UserError, match='damaged.tgz has no ort.wasm'):
+        web.runtime_files(tmp_path / 'damaged.tgz')
     assert web.runtime_files(packed) == known and kept.read_bytes() == data
     monkeypatch.setenv('XDG_CACHE_HOME', '/proc/nowhere')
     assert web.runtime_files(packed) == known
 
 
-def test_a_site_is_written_again_beside_files_of_others(runtime, students, tmp_path):
+def test_a_site_is_written_again_beside_files_of_others(
+    runtime, students, tmp_path, monkeypatch
+):
     site = web.write_site(students, tmp_path / 'site')
-    stays = site / 'CNAME', site / '.git' / 'HEAD'
+    stays = site / 'CNAME', site / '.git' / 'HEAD', site / 'student-7.onnx'
     for path in stays:
         path.parent.mkdir(exist_ok=True)
         path.write_text('mine')
     (tmp_path / 'link').symlink_to(site)
     web.write_site(students[:1], tmp_path / 'link')
     assert (tmp_path / 'link').is_symlink()
-    assert [path.read_text() for path in stays] == ['mine'] * 2
-    assert len(list(site.glob('student-*.onnx'))) == 1
+    assert [path.read_text() for path in stays] == ['mine'] * 3
+    assert len(list(site.glob('student-*.onnx'))) == 2
     for name, known in json.loads((site / 'site.json').read_text())['files'].items():
         assert web._hash((site / name).read_bytes()) == known['sha256']
     with pytest.raises(UserError, match='holds something else'):
         web.write_site(students, site / '.git')
+    (site / 'student-2.onnx').write_text('mine')
+    with pytest.raises(UserError, match='holds student-2.onnx of others; give a new'):
+        web.write_site(students, site)
+    (site / 'student-2.onnx').unlink()
+    (site / 'site.json').write_text('{"name": "of another program"}')
+    with pytest.raises(UserError, match='holds something else'):
+        web.write_site(students, site)
 
 
-def test_the_page_shows_the_terms_of_the_weights(runtime, tmp_path):
+@pytest.mark.parametrize('many', [0, 4, 13])
+def test_a_site_that_cannot_be_written_stays_the_old_one(
+    runtime, students, tmp_path, monkeypatch, many
+):
+    def state():
+        paths = [path for path in tmp_path.rglob('*') if path.is_file()]
+        return {path: path.read_bytes() for path in paths}
+
+    replace, done = os.replace, []
+
+    def interrupted(source, target):
+        done.append(target)
+        if len(done) > many:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, 'replace', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        web.write_site(students[:1], tmp_path / 'site')
+    assert state() == {}
+    web.write_site(students[:1], tmp_path / 'site')
+    before = state()
+    done.clear()
+    monkeypatch.setattr(os, 'replace', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        web.write_site(students[::-1], tmp_path / 'site')
+    assert state() == before
+    web.write_site(students[::-1], tmp_path / 'site')
+
+
+def test_the_terms_of_the_weights_go_along(runtime, browser, tmp_path):
     found = SkinClassifier(web.pretrained.folder_of('ham10000'), backend='onnx')
     site = web.write_site([('ham10000', found)], tmp_path / 'site')
-    (student,) = json.loads((site / 'site.json').read_text())['students']
-    assert 'Tschandl' in student['terms'] and 'CC BY-NC 4.0' in student['terms']
+    with serving(site) as host:
+        context = browser.new_context()
+        tab = opened(context, host)
+        assert 'licence: CC BY-NC 4.0' in tab.inner_text('.students')
+        tab.click('.students a')
+        tab.wait_for_url('**/student-1.licence.txt')
+        assert 'Tschandl' in tab.inner_text('body')
+        context.close()
+    (site / 'student-1.licence.txt').unlink()
+    web.write_site([('ham10000', found)], site)
+    assert (site / 'student-1.licence.txt').is_file()
+
+
+def test_a_site_written_again_is_seen_behind_caches(
+    runtime, browser, students, tmp_path, monkeypatch
+):
+    site = web.write_site(students[:1], tmp_path / 'site')
+    for path in site.rglob('*'):
+        os.utime(path, (1.7e9, 1.7e9))  # a server compares whole seconds
+    photo = tmp_path / 'photo.png'
+    Image.fromarray(picture(30, 40)).save(photo)
+    wanted = students[1][1].probabilities(photo)[0]
+
+    def answer(tab):
+        (found,) = give(tab, photo)
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+    with serving(site, **{'Cache-Control': 'max-age=3600'}) as host:
+        context = browser.new_context(service_workers='block')
+        opened(context, host)
+        web.write_site(students[1:], site)
+        tab = opened(context, host)
+        answer(tab)
+        tab.evaluate("""async () => {
+            for (const name of await caches.keys()) {
+                const cache = await caches.open(name);
+                for (const one of await cache.keys()) {
+                    await cache.put(one, new Response('x'));
+                }
+            }
+        }""")
+        for fetched in (True, False):  # what is damaged comes anew, and is kept
+            before = len(host.asked)
+            answer(opened(context, host))
+            asked = [one for one in host.asked[before:] if 'student-1.onnx' in one]
+            assert bool(asked) == fetched
+        own = web._own
+        newer = {'page.js': b'// of another release'}
+        monkeypatch.setattr(web, '_own', lambda name: own(name) + newer.get(name, b''))
+        web.write_site(students[1:], site)
+        tab = opened(context, host)
+        assert 'earlier version of this site; reload it' in tab.inner_text('.refusal')
+        tab.reload()
+        tab.wait_for_selector('html[data-state=ready]', state='attached')
+        answer(tab)
+        context.close()
+
+
+def test_a_reader_that_ends_is_said(browser, server, tmp_path):
+    Image.fromarray(picture(30, 40)).save(tmp_path / 'photo.png')
+    context = browser.new_context()
+    tab = opened(context, server)
+    tab.evaluate("""() => {
+        window.Worker = class {
+            postMessage() { this.onerror(); }
+            terminate() {}
+        };
+    }""")
+    assert give(tab, tmp_path / 'photo.png').endswith('could not be looked at.')
+    assert tab.inner_text('.state') == ''
+    context.close()

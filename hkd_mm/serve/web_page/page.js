@@ -83,7 +83,8 @@ async function keep() {
   }
 }
 
-// From here on neither page nor worker can reach any server.
+// From here on requests of page and workers are refused. No policy of Chromium covers
+// WebRTC or navigation: the page uses neither.
 function lock() {
   const content = LOCK + (navigator.serviceWorker?.controller ? INSTALL : '');
   document.head.append(made('meta', {httpEquiv: 'Content-Security-Policy', content}));
@@ -91,6 +92,10 @@ function lock() {
 
 async function begin() {
   site = await (await fetch('site.json', {cache: 'no-cache'})).json();
+  const own = new URL(import.meta.url).search.slice(1);
+  if (own !== site.files['page.js'].sha256) { // kept by a cache, while the site is newer
+    throw new Error('it is of an earlier version of this site; reload it');
+  }
   showStudents();
   const name = `hkd_mm ${new URL('./', location)} ${site.version}`;
   const cache = isSecureContext ? await caches.open(name).catch(() => null) : null;
@@ -154,7 +159,10 @@ function look(file) {
     state.textContent = '';
     return refuse(data.said);
   };
-  reader.onerror = () => refuse('This photograph could not be looked at.');
+  reader.onerror = () => {
+    state.textContent = '';
+    refuse('This photograph could not be looked at.');
+  };
   reader.postMessage({file, sizes: site.students.map((one) => one.input.size)});
 }
 
@@ -164,8 +172,9 @@ function showStudents() {
     const rule = probability === null ? 'never confident' :
       `confident from ${percent(probability)} on (on validation ${percent(coverage)} of ` +
       `the photographs, ${percent(accuracy)} of them right)`;
-    const about = `${one.name}: ${one.architecture}; ${rule}; licence: ${one.licence}. ${one.terms}`;
-    return made('li', {textContent: about});
+    const about = `${one.name}: ${one.architecture}; ${rule}; licence: ${one.licence}`;
+    const terms = made('a', {href: one.terms, textContent: 'its terms and attribution'});
+    return made('li', {}, about, ...(one.terms ? ['; ', terms] : []));
   }));
 }
 

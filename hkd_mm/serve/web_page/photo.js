@@ -100,12 +100,12 @@ function png(bytes) {
       photo.parts.push(bytes.subarray(at, end));
     }
   }
-  return {...photo, orientation: orientation(exif, xmp), alpha: true};
+  return {...photo, orientation: orientation(exif, xmp)};
 }
 
 function webp(bytes) {
   const view = new DataView(bytes.buffer);
-  const photo = {kind: 'image/webp', parts: [bytes], alpha: true};
+  const photo = {kind: 'image/webp', parts: [bytes]};
   const last = 8 + view.getUint32(4, true);
   if (last > bytes.length) throw new Refusal(TRUNCATED);
   let exif, xmp;

@@ -4,6 +4,7 @@
 
 const PREFIX = `hkd_mm ${self.registration.scope} `;
 const NAME = PREFIX + VERSION;
+const MATCH = {ignoreSearch: true, ignoreVary: true};
 
 async function fetched(path) {
   const answer = await fetch(path, {cache: 'no-cache'});
@@ -18,7 +19,7 @@ async function fetched(path) {
 async function install() {
   const cache = await caches.open(NAME);
   const missing = await Promise.all(Object.keys(FILES).map(async (path) =>
-    (await cache.match(path)) ? [] : [path]));
+    (await cache.match(path, MATCH)) ? [] : [path]));
   await Promise.all(missing.flat().map(async (path) =>
     cache.put(path, await fetched(path))));
 }
@@ -35,7 +36,7 @@ async function respond(request) {
   const url = new URL(request.url);
   const home = new URL('index.html', self.registration.scope).pathname;
   const path = url.pathname === home ? './' : request;
-  const known = await cache.match(path, {ignoreSearch: true, ignoreVary: true});
+  const known = await cache.match(path, MATCH);
   return known ?? fetch(request);
 }
 

@@ -1,6 +1,6 @@
 // Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 // Classifies, away from the thread of the page. Like the worker that reads photographs
-// it is made of a blob, so that the locked policy of the page holds: it can send nothing.
+// it is made of a blob, so that the locked policy of the page holds for its requests.
 
 let ort;
 let students;
