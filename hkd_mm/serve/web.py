@@ -42,7 +42,7 @@ def main(students: Sequence[str], out: str, runtime: str | None = None) -> None:
     if not students:
         print(pretrained.introduction(sides[0][1].student.manifest))
     folder = write_site(sides, out, runtime)
-    size = sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
+    size = sum(one['bytes'] for one in read_record(folder / _SITE)['files'].values())
     print(f'wrote {folder}, {size / 1e6:.1f} MB: any https host can serve it')
     print(f'to try it: python -m http.server -d {folder} 8000 --bind 127.0.0.1')
 

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -580,6 +581,14 @@ def test_a_site_that_cannot_be_written_stays_the_old_one(
         web.write_site(students[::-1], tmp_path / 'site')
     assert state() == before
     web.write_site(students[::-1], tmp_path / 'site')
+
+
+def test_the_tool_says_what_it_wrote(runtime, tool, tmp_path, capsys):
+    for _ in range(2):
+        assert tool('web')(['ham10000', '--out', str(tmp_path / 'site')]) == 0
+        found = capsys.readouterr().out
+        assert re.search('site, 1[78]\\.[0-9] MB: any https host', found)
+        (tmp_path / 'site' / 'mine').write_bytes(bytes(20_000_000))
 
 
 def test_the_terms_of_the_weights_go_along(runtime, browser, tmp_path):
