@@ -81,7 +81,7 @@ def begin_training() -> None:
 
 
 wait_passively()
-# else importing it writes a device id, and names of models are sent to Microsoft
+# else importing ONNX Runtime writes a device id for its telemetry
 os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
 _begun = False
 if sys.modules.get('mmengine'):  # a config of MMEngine imports this package

@@ -88,11 +88,11 @@ def read_samples(run: SourceRun, split: str, count: int | None = None) -> Sample
     return Samples(paths, labels[chosen], images, run.spec, lesions_of(infos))
 
 
-def as_seen(photographs: Iterable[np.ndarray], spec: InputSpec) -> np.ndarray:
-    """Resize BGR photographs (H, W, 3) as validation does, (N, 3, h, w) uint8 RGB."""
+def as_seen(images: Iterable[np.ndarray], spec: InputSpec) -> np.ndarray:
+    """Resize BGR images (H, W, 3) as validation does, (N, 3, h, w) uint8 RGB."""
     size = spec.size[::-1]
-    images = [imresize(one, size, interpolation='area') for one in photographs]
-    return np.ascontiguousarray(np.stack(images)[..., ::-1].transpose(0, 3, 1, 2))
+    small = [imresize(one, size, interpolation='area') for one in images]
+    return np.ascontiguousarray(np.stack(small)[..., ::-1].transpose(0, 3, 1, 2))
 
 
 def read_slices(run: SourceRun, split: str, count: int | None = None) -> Slices:

@@ -123,11 +123,11 @@ def compared(folder: Path, name: str, temperature: float) -> dict[str, float]:
     """Answers of a runtime against those of ONNX Runtime in float32."""
     known, found = (np.load(folder / f'{one}.npy') for one in ('onnx', name))
     apart = np.abs(found - known)
-    sure, other = (softmax(x.astype(np.float64), temperature) for x in (known, found))
+    p, q = (softmax(x.astype(np.float64), temperature) for x in (known, found))
     return dict(
         images=len(known),
         same_class=int((known.argmax(1) == found.argmax(1)).sum()),
-        max_probability=float(np.abs(sure - other).max()),
+        max_probability=float(np.abs(p - q).max()),
         max_logit=float(apart.max()),
         rms_logit=float(np.sqrt(np.mean(np.square(apart, dtype=np.float64)))),
     )
