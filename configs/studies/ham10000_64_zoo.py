@@ -4,9 +4,10 @@
 EfficientNet-Lite0 -> the same at width 0.45, both from ImageNet weights, one
 recipe for all rows: AdamW in one cycle of `_epochs` epochs, batch 64,
 root-balanced class weights, and a learning rate from one search on validation
-(configs/sweeps/ham10000_64_zoo.py; docs/results/zoo/sweeps). `loss_balance` gives every part of a
-method 0.3, 1 or 3 times the gradient norm of the cross-entropy. The student
-alone is trained at every rate in use. One teacher, that of seed 0.
+(configs/sweeps/ham10000_64_zoo.py; docs/results/zoo/sweeps). `loss_balance`
+gives every part of a method 0.3, 1 or 3 times the gradient norm of the
+cross-entropy. The student alone is trained at every rate in use. One teacher,
+that of seed 0.
 """
 title = 'The zoo on HAM10000 at 64 x 64, at equal force'
 compared_by = 'balanced_accuracy'
